@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -37,28 +38,41 @@ struct Arg {
   std::string name;               // role or variable; "" when the argument is only compared or ignored ("_")
   std::optional<Literal> equals;  // the argument must be this constant
   double tolerance = 0;           // for floats: 0.7978845 ~1e-4
+  std::string role;               // of an operation of the vocabulary: the role meant; "" for an operator's argument
 };
 
-// `out = op(args)`. `op` is an operator ("aten::add", any overload of that arity; "aten::add.Tensor", that one) or the name of a
-// contraction or post-op of the vocabulary, which stands for any of its spellings.
+// `out = op(args)`. `op` is an operator ("aten::add", any overload of that arity; "aten::add.Tensor", that one; "aten::relu.default", the
+// overload without a name) or the name of a contraction or post-op of the vocabulary, which stands for any of its spellings.
 struct Operation {
   std::string out;
+  std::vector<std::string> others;  // second and further outputs
   std::string op;
   std::vector<Arg> args;
-  bool commutative = false;
+  bool commutative = false;         // the first two arguments may change places
+  int line = 0, column = 0;         // of `op` in its file
 };
 
 // One way the same thing is written in TorchScript. Several operations: a composite, the last one is its root.
 struct Spelling {
   std::vector<Operation> operations;
+  std::string file;
   bool is_composite() const { return operations.size() > 1; }
+};
+
+// One argument of a case's function: a tensor filled with random numbers.
+struct CaseArgument {
+  std::string name;
+  std::vector<std::int64_t> sizes;
+  bool constant = false;  // a weight: known when the pattern is applied
+  bool positive = false;  // a variance
 };
 
 struct Case {
   bool fuses = true;
   std::string code;    // declines CODE
-  std::string source;  // TorchScript function text
-  int line = 0;
+  std::vector<CaseArgument> arguments;
+  std::string source;  // TorchScript function text, dedented
+  int line = 0;        // of the `case` line
 };
 
 // A member of the vocabulary: one contraction or one post-op, one file.
@@ -69,8 +83,8 @@ struct Entry {
   std::string algebra, doc, gradient, onednn;
   std::string numerics = "exact"; // "exact" or "ulp(n)"
   bool onednn_keeps_nan = true;
-  std::string step;               // post-op step of the emitted chain: "hardtanh"
-  std::vector<std::string> step_args;  // roles of its scalar arguments in order: {"lo", "hi"}
+  std::string step;               // post-op step of the emitted chain: "hardtanh"; with fixed arguments: "gelu(tanh)"
+  std::vector<std::string> step_args;  // roles of its scalar arguments in order: {"lo", "hi"}; a role that the spelling lacks is none
   std::vector<Spelling> spellings;
   std::vector<Case> cases;
   std::string file;
@@ -81,6 +95,7 @@ struct Need {
   std::string condition;             // name registered with fusible::register_condition
   std::vector<std::string> args;     // variables or literals as written
   std::string code;                  // code it declines with
+  int line = 0;
 };
 struct Rule {
   std::string name, doc, file;
@@ -97,7 +112,7 @@ struct Library {
   const Entry* entry(const std::string& name) const;
 };
 
-// Reads one file; `name` is for messages. Throws fusible::Error "name:line:column: needed ..., found ...".
+// Reads one file; `name` is for messages. Throws fusible::Error "name:line:column: needed ..., found ..." and leaves `library` as it was.
 void parse_into(Library& library, const std::string& text, const std::string& name);
 // The embedded files and what load_patterns() added, parsed once. Thread-safe.
 std::shared_ptr<const Library> library();
@@ -128,8 +143,8 @@ struct NearMiss {
   const Rule* rule = nullptr;
   Node* root = nullptr;
   Node* found = nullptr;
-  int matched = 0;
-  std::string expected;
+  int matched = 0;                // operations
+  std::string_view expected;      // "aten::conv2d as input 0 of aten::relu"; lives as long as the Matcher
 };
 
 // All patterns of a library as one automaton; immutable, thread-safe.
