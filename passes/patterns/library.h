@@ -128,14 +128,19 @@ struct View {
   Value* operator[](const char* role) const;   // null when the spelling has no such argument
 };
 
-// A match of a free-form rule.
-struct Match {
-  const Rule* rule = nullptr;
-  Node* root = nullptr;
-  std::vector<Node*> nodes;
-  std::vector<std::pair<std::string, Value*>> bound;
+// Where a rule's variables stand in the nodes of its matches.
+struct Reading;
 
-  Value* operator[](const std::string& variable) const;
+// A match of a free-form rule. Lives no longer than its Matcher.
+struct Match {
+  const Rule* rule = nullptr;                       // the first of `rules`
+  const std::vector<const Rule*>* rules = nullptr;  // all that share this structure and differ in needs or emit, in file order
+  Node* root = nullptr;
+  std::vector<Node*> nodes;                         // in the order of the rule's operations, root last
+  const Reading* reading = nullptr;
+
+  // A variable, a result, or the "c.stride" that the rule's needs or emit speak of; null for another name.
+  Value* operator[](std::string_view variable) const;
 };
 
 // How far a rule got at a root before it failed, with the operation that was expected and the node found in its place.
@@ -168,5 +173,8 @@ class Matcher {
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
+
+// The matcher of library(), built once per state of it (20 ms).
+std::shared_ptr<const Matcher> matcher();
 
 }  // namespace fusible::patterns

@@ -48,6 +48,7 @@ TEST(Library, LoadPatternsAddsAllOrNothing) {
   EXPECT_EQ(before->entry("test_selu"), nullptr);
   ASSERT_NE(library()->entry("test_selu"), nullptr);
   EXPECT_EQ(library()->entry("test_selu")->file, "mine.fus");
+  EXPECT_EQ(matcher(), matcher());
 }
 
 }  // namespace
