@@ -21,6 +21,10 @@ std::vector<std::string> outs(const Operation& operation) {
 
 // SSA: a result is named once, before its uses; all but the last are used.
 void check_ssa(const Cursor& cursor, const std::vector<Operation>& operations) {
+  if (operations.size() > kMaxOperations) {
+    auto& first = operations.front();
+    cursor.fail_at(first.line, first.column, "at most " + std::to_string(kMaxOperations) + " operations", std::to_string(operations.size()));
+  }
   std::set<std::string> defined, seen;
   for (auto& operation : operations) {
     for (auto& arg : operation.args) seen.insert(arg.name);

@@ -195,8 +195,10 @@ std::vector<std::string> dotted_names(const Rule& rule) {
 }
 
 std::vector<Variant> expand(const Library& library, const std::vector<Operation>& operations, const std::vector<std::string>& wanted,
-                            const std::string& owner) {
+                            const std::string& file) {
   std::vector<Variant> variants;
+  auto& first = operations.front();
+  auto owner = file + ":" + std::to_string(first.line) + ":" + std::to_string(first.column);
   for (auto& draft : Expander(library, wanted, owner).all(operations, false)) {
     if (writes_only_own_results(draft)) variants.push_back(std::move(draft.variant));
   }

@@ -19,9 +19,9 @@ struct Variant {
   std::vector<Named> named;
 };
 
-// `wanted`: the dotted names ("c.stride") that the rule uses. Throws fusible::Error, naming `owner`, when there are more than 4096 variants.
+// `wanted`: the dotted names ("c.stride") that the rule uses. Throws fusible::Error, naming `file`, when there are more than 4096 variants.
 std::vector<Variant> expand(const Library& library, const std::vector<Operation>& operations, const std::vector<std::string>& wanted,
-                            const std::string& owner);
+                            const std::string& file);
 // The dotted names in needs and emit.
 std::vector<std::string> dotted_names(const Rule& rule);
 

@@ -54,6 +54,7 @@ void load_patterns(const std::string& text, const std::string& name) {
   if (!state.library) state.library = patterns::embedded();
   auto grown = std::make_shared<patterns::Library>(*state.library);
   patterns::parse_into(*grown, text, name);
+  patterns::Matcher compiles(grown);  // throws for a pattern with too many spellings
   state.library = std::move(grown);
 }
 

@@ -98,6 +98,9 @@ std::vector<Operation> parse_operations(Cursor& cursor, bool emits) {
   for (;;) {
     operations.push_back(parse_operation(cursor, emits));
     auto& last = operations.back();
+    if (operations.size() > kMaxOperations) {
+      cursor.fail_at(last.line, last.column, "at most " + std::to_string(kMaxOperations) + " operations", "more");
+    }
     if (is_operator(last.op)) {
       auto mismatch = schema_mismatch(last.op, last.args.size());
       if (!mismatch.empty()) cursor.fail_at(last.line, last.column, "an operator with its number of arguments", mismatch);

@@ -9,6 +9,9 @@
 
 namespace fusible::patterns {
 
+// The matcher recurses once per test of a pattern.
+inline constexpr std::size_t kMaxOperations = 64;
+
 // Reads operations joined by ";" (after which a line may end). Operators are checked against the schemas of the running torch.
 // `emits`: names of builders and "c.stride" arguments are allowed.
 std::vector<Operation> parse_operations(Cursor& cursor, bool emits = false);
