@@ -8,6 +8,7 @@
 #include <torch/csrc/jit/ir/irparser.h>
 #include <torch/csrc/jit/ir/ir.h>
 
+#include "fusible/fusible.h"
 #include "passes/patterns/check.h"
 #include "passes/patterns/literal.h"
 #include "passes/patterns/operations.h"
@@ -27,14 +28,24 @@ class Reader {
  public:
   Reader(const Cursor& cursor, int line) : cursor_(cursor), line_(line) {}
 
+  // torch's parser and its readers of attributes throw exceptions of several kinds.
   std::vector<Operation> read(const std::string& text) {
     torch::jit::Graph graph;
     try {
       torch::jit::parseIR(text, &graph);
+      return read(graph);
+    } catch (const Error&) {
+      throw;
     } catch (const std::exception& e) {
       std::string why = e.what();
       cursor_.fail_at(line_, 1, "TorchScript IR", why.substr(0, why.find('\n')));
     }
+  }
+
+  std::vector<std::string> inputs;
+
+ private:
+  std::vector<Operation> read(torch::jit::Graph& graph) {
     if (graph.outputs().size() != 1) cursor_.fail_at(line_, 1, "one returned value", std::to_string(graph.outputs().size()));
     for (auto* input : graph.inputs()) inputs.push_back(name(input));
     std::vector<Operation> operations;
@@ -47,9 +58,6 @@ class Reader {
     return operations;
   }
 
-  std::vector<std::string> inputs;
-
- private:
   std::string name(const Value* value) {
     auto& known = names_[value];
     if (known.empty()) known = "v_" + value->debugName();

@@ -2,6 +2,7 @@
 #include <torch/csrc/jit/frontend/resolver.h>
 
 #include "fusible/fusible.h"
+#include "ops/post_op.h"
 #include "passes/embedded.h"
 #include "passes/patterns/library.h"
 
@@ -37,6 +38,18 @@ TEST(Library, EveryCaseCompilesAndTakesTheArgumentsThatItNames) {
       ASSERT_THAT(one.arguments, SizeIs(schema.arguments().size())) << entry.file << ":" << one.line;
       for (std::size_t i = 0; i < one.arguments.size(); ++i) EXPECT_EQ(one.arguments[i].name, schema.arguments()[i].name());
     }
+  }
+}
+
+TEST(Library, EveryStepIsOneThatTheOperatorsKnow) {
+  for (auto& entry : library()->entries) {
+    if (entry.step.empty()) continue;
+    auto text = entry.step;
+    for (std::size_t i = 0; i < entry.step_args.size(); ++i) text += i ? ", 1" : "(1";
+    if (!entry.step_args.empty()) text += ")";
+    SCOPED_TRACE(text);
+    ASSERT_THAT(parse_post_ops(text), SizeIs(1));
+    EXPECT_EQ(parse_post_ops(text)[0].is_binary(), entry.kind == Entry::Kind::binary);
   }
 }
 
