@@ -2,6 +2,8 @@
 
 // What a fused operator keeps of its weights. Pickles densely under a format version (law 4); packs for the machine at first use.
 
+#include <array>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -30,20 +32,49 @@ struct ContractionSpec {
   // valid (unbatched images, linear + batch_norm1d on 3-D input) still computes the original:
   //   z = (F(x) - fold_shift) / fold_scale along the channel axis gives the unfolded contraction, then the chain is applied to z.
   std::string folded_ops;
-  std::vector<at::Tensor> folded_operands;
+  std::vector<at::Tensor> folded_operands;  // undefined where batch_norm's is absent
   at::Tensor fold_scale, fold_shift; // [O] float64; undefined when nothing was folded
+  // The weight and bias before the fold. Needed only where the fold cannot be undone, that is where fold_scale has a zero; undefined otherwise.
+  at::Tensor unfolded_weight, unfolded_bias;
+
+  std::int64_t spatial_dims() const { return kind == Contraction::linear ? 0 : weight.dim() - 2; }
+  std::int64_t out_channels() const { return kind == Contraction::conv_transpose ? weight.size(1) * groups : weight.size(0); }
 };
 
+// What a kernel derives from the dense weights for the machine it runs on. Never saved.
+class PackedState {
+ public:
+  virtual ~PackedState() = default;
+};
+
+enum class PackedFor : size_t { onednn, brgemm, count };
+
+// Immutable but for the packed states, each made once: forward, save and deepcopy may run at the same time.
 class FUSIBLE_API PackedContraction : public torch::CustomClassHolder {
  public:
+  // Throws c10::Error when the parts of `spec` do not fit together.
   explicit PackedContraction(ContractionSpec spec);
   const ContractionSpec& spec() const { return spec_; }
 
+  // The state of one kind of kernel; the first caller makes it, others wait. When `make` throws, the next caller tries again.
+  const PackedState& packed(PackedFor kernel, const std::function<std::unique_ptr<PackedState>()>& make) const;
+
+  // One line for a person: "conv weight=[8, 3, 3, 3] float32 stride=[1, 1] ...".
+  std::string describe() const;
+
  private:
+  struct Slot {
+    std::once_flag once;
+    std::unique_ptr<PackedState> state;
+  };
   ContractionSpec spec_;
+  mutable std::array<Slot, static_cast<size_t>(PackedFor::count)> slots_;
 };
 
 // Registered as torch.classes.fusible.Contraction.
 FUSIBLE_API c10::intrusive_ptr<PackedContraction> make_packed(ContractionSpec spec);
+
+// Makes the class known to schemas; every operator library calls it before it names the class. Idempotent.
+void register_contraction_class();
 
 }  // namespace fusible

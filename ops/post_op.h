@@ -12,12 +12,15 @@
 // Binary steps: add sub mul div, in-place twins add_ sub_ mul_ div_ (result keeps y's dtype and shape), and reversed radd rsub rmul rdiv
 // (operand on the left). Each tensor operand is taken from `operands` in order.
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
 #include <c10/core/Scalar.h>
+
+#include "fusible/export.h"
 
 namespace fusible {
 
@@ -41,10 +44,10 @@ using PostOps = std::vector<PostOp>;
 
 // Parsed chains are cached for the life of the process (they come from graph constants, so their number is bounded by the models loaded).
 // Thread-safe. Throws c10::ValueError naming the step that is not known.
-const PostOps& parse_post_ops(std::string_view text);
-std::string print_post_op(const PostOp& step);
+FUSIBLE_API const PostOps& parse_post_ops(std::string_view text);
+FUSIBLE_API std::string print_post_op(const PostOp& step);
 
 // The chain by ATen operators, exactly as the unfused model computes it. `y` is fresh. Differentiable.
-at::Tensor apply_post_ops(at::Tensor y, const PostOps& chain, at::TensorList operands);
+FUSIBLE_API at::Tensor apply_post_ops(at::Tensor y, const PostOps& chain, at::TensorList operands);
 
 }  // namespace fusible

@@ -1,0 +1,30 @@
+#include "ops/forward.h"
+
+#include <ATen/ATen.h>
+#include <ATen/autocast_mode.h>
+
+#include "ops/kernel.h"
+#include "ops/post_op.h"
+#include "ops/post_op_in_place.h"
+#include "ops/reference.h"
+
+namespace fusible {
+
+at::Tensor forward(const at::Tensor& x, const ContractionSpec& spec, const PackedContraction* packed, std::string_view post_ops,
+                   at::TensorList operands) {
+  const PostOps& chain = parse_post_ops(post_ops);
+  // Autocast casts before each operator, which only the sequence of single operators can follow.
+  if (x.layout() != at::kStrided || at::autocast::is_autocast_enabled(at::kCPU) || !fold_is_valid(x, spec))
+    return reference(x, spec, chain, operands);
+  check_rank(x, spec);
+  at::Tensor y;
+  if (try_kernel(x, spec, packed, chain, operands, y)) return y;
+  return apply_post_ops_in_place(contract(x, spec, spec.weight, spec.bias), chain, operands);
+}
+
+const ContractionSpec& spec_for(Contraction kind, const PackedContraction& weight) {
+  TORCH_CHECK(weight.spec().kind == kind, "the operator needs weights packed for it, found those of ", weight.describe());
+  return weight.spec();
+}
+
+}  // namespace fusible

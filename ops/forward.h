@@ -1,0 +1,23 @@
+#pragma once
+
+// The CPU forward of every fused operator: own kernels where they are known to give what the reference gives, else ATen.
+
+#include <string_view>
+
+#include <ATen/core/Tensor.h>
+
+#include "ops/packed.h"
+
+namespace fusible {
+
+// `packed` keeps what kernels derive from the weights; null when the weights are not constant. Not differentiable.
+at::Tensor forward(const at::Tensor& x, const ContractionSpec& spec, const PackedContraction* packed, std::string_view post_ops,
+                   at::TensorList operands);
+
+// Shapes, dtypes and strides of the result, on the meta device.
+at::Tensor forward_meta(const at::Tensor& x, const ContractionSpec& spec, std::string_view post_ops, at::TensorList operands);
+
+// The spec of `weight`; raises RuntimeError when an operator is given the weights of another contraction.
+const ContractionSpec& spec_for(Contraction kind, const PackedContraction& weight);
+
+}  // namespace fusible

@@ -1,0 +1,133 @@
+#include <ATen/ATen.h>
+#include <ATen/native/ConvUtils.h>
+
+#include "ops/forward.h"
+#include "ops/post_op.h"
+#include "ops/reference.h"
+
+namespace fusible {
+namespace {
+
+at::Tensor on_meta(const at::Tensor& tensor) {
+  if (!tensor.defined() || tensor.is_meta()) return tensor;
+  return at::empty_strided(tensor.sizes(), tensor.strides(), tensor.options().device(at::kMeta));
+}
+
+std::vector<at::Tensor> on_meta(at::TensorList tensors) {
+  std::vector<at::Tensor> result;
+  for (const at::Tensor& tensor : tensors) result.push_back(on_meta(tensor));
+  return result;
+}
+
+// aten::convolution has no Meta kernel in C++ (Python registers one), so its shape rule stands here.
+std::vector<std::int64_t> conv_sizes(const at::Tensor& x, const ContractionSpec& s, bool batched) {
+  const auto& w = s.weight;
+  const auto spatial = static_cast<size_t>(s.spatial_dims());
+  const auto at = [](const std::vector<std::int64_t>& list, size_t i) { return list[list.size() == 1 ? 0 : i]; };
+  std::vector<std::int64_t> sizes;
+  if (batched) sizes.push_back(x.size(0));
+  sizes.push_back(s.out_channels());
+  for (size_t i = 0; i < spatial; ++i) {
+    const std::int64_t in = x.size(batched + 1 + i);
+    const std::int64_t reach = at(s.dilation, i) * (w.size(2 + i) - 1) + 1;
+    std::int64_t out = 0;
+    if (s.kind == Contraction::conv_transpose) {
+      out = (in - 1) * at(s.stride, i) - 2 * at(s.padding, i) + reach + at(s.output_padding, i);
+    } else if (s.padding_mode == "same") {
+      TORCH_CHECK(at(s.stride, i) == 1, "padding='same' is not supported for strided convolutions");
+      out = in;
+    } else {
+      const std::int64_t padded = in + (s.padding_mode.empty() ? 2 * at(s.padding, i) : 0);
+      TORCH_CHECK(padded >= reach, "the padded input needs at least the kernel's size ", reach, " in dimension ", i, ", found ", padded);
+      out = (padded - reach) / at(s.stride, i) + 1;
+    }
+    TORCH_CHECK(out >= (x.numel() ? 1 : 0), "the convolution needs a positive output size, found ", out, " for an input of shape ", x.sizes());
+    sizes.push_back(out);
+  }
+  return sizes;
+}
+
+// Sizes and strides without memory: the choice of a backend reads nothing else, and a meta tensor would be offered none.
+at::Tensor as_if_on_cpu(const at::Tensor& t) {
+  static char nothing;
+  return at::from_blob(&nothing, t.sizes(), t.strides(), t.options().device(at::kCPU));
+}
+
+at::MemoryFormat conv_memory_format(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const ContractionSpec& s) {
+  const at::Tensor image = as_if_on_cpu(x), w = as_if_on_cpu(weight);
+  // One number stands for every dimension; the height that 1d gets has its own.
+  const auto ints = [&](const std::vector<std::int64_t>& list, std::int64_t height) {
+    std::vector<c10::SymInt> all(list.begin(), list.end());
+    if (s.spatial_dims() == 1) all.insert(all.begin(), height);
+    if (all.size() == 1) all.resize(s.spatial_dims(), all[0]);
+    return all;
+  };
+  const auto b = bias.defined() ? std::optional(as_if_on_cpu(bias)) : std::nullopt;
+  const auto stride = ints(s.stride, 1), padding = ints(s.padding, 0), dilation = ints(s.dilation, 1), output_padding = ints(s.output_padding, 0);
+  const auto backend = at::native::select_conv_backend(image, w, b, stride, padding, dilation, s.kind == Contraction::conv_transpose,
+                                                       output_padding, s.groups, std::nullopt);
+  return at::native::_determine_backend_memory_format(image, w, backend);
+}
+
+at::Tensor conv_meta(const at::Tensor& x, const ContractionSpec& spec) {
+  const std::int64_t spatial = spec.spatial_dims();
+  const bool batched = x.dim() == spatial + 2;
+  TORCH_CHECK(batched || x.dim() == spatial + 1, "the convolution needs an input of ", spatial + 1, " or ", spatial + 2, " dimensions, found shape ",
+              x.sizes());
+  const std::int64_t channels = spec.kind == Contraction::conv_transpose ? spec.weight.size(0) : spec.weight.size(1) * spec.groups;
+  TORCH_CHECK(x.size(batched) == channels, "the convolution needs an input of ", channels, " channels, found shape ", x.sizes());
+  TORCH_CHECK(x.scalar_type() == spec.weight.scalar_type(), "the convolution needs an input of dtype ", spec.weight.scalar_type(), ", found ",
+              x.scalar_type());
+  const std::vector<std::int64_t> sizes = conv_sizes(x, spec, batched);
+  if (spatial == 1) {
+    const at::Tensor w = on_meta(spec.weight).unsqueeze(2);
+    const at::Tensor x4 = (batched ? x : x.unsqueeze(0)).contiguous().unsqueeze(2);
+    const auto format = conv_memory_format(x4, w, spec.bias, spec);
+    const at::Tensor y = at::empty({batched ? sizes[0] : 1, sizes[batched], 1, sizes[batched + 1]}, x.options(), format).squeeze(2);
+    return batched ? y : y.squeeze(0);
+  }
+  if (batched) return at::empty(sizes, x.options(), conv_memory_format(x, spec.weight, spec.bias, spec));
+  std::vector<std::int64_t> with_batch = sizes;
+  with_batch.insert(with_batch.begin(), 1);
+  return at::empty(with_batch, x.options(), conv_memory_format(x.unsqueeze(0), spec.weight, spec.bias, spec)).squeeze(0);
+}
+
+at::Tensor contract_meta(const at::Tensor& x, const ContractionSpec& spec) {
+  if (spec.kind == Contraction::linear) return contract(x, spec, on_meta(spec.weight), on_meta(spec.bias));
+  return conv_meta(x, spec);
+}
+
+// Steps whose ATen operators have no Meta kernel in C++; each keeps y's shape and dtype, and all but batch_norm its strides.
+std::optional<at::Tensor> result_like(const at::Tensor& y, const PostOp& step) {
+  switch (step.kind) {
+    case PostOpKind::relu:
+    case PostOpKind::relu6:
+    case PostOpKind::hardtanh:
+    case PostOpKind::hardswish:
+    case PostOpKind::prelu: return at::empty_like(y);
+    case PostOpKind::batch_norm: return at::empty_like(y, y.suggest_memory_format());
+    default: return std::nullopt;
+  }
+}
+
+at::Tensor chain_meta(at::Tensor y, const PostOps& chain, at::TensorList operands) {
+  for (const PostOp& step : chain) {
+    TORCH_CHECK(static_cast<size_t>(step.operands) <= operands.size(), "post_ops needs more operands than the ", operands.size(), " found");
+    const auto like = result_like(y, step);
+    y = like ? *like : apply_post_ops(y, {step}, operands.slice(0, step.operands));
+    operands = operands.slice(step.operands);
+  }
+  TORCH_CHECK(operands.empty(), "post_ops needs ", operands.size(), " operands fewer than found");
+  return y;
+}
+
+}  // namespace
+
+at::Tensor forward_meta(const at::Tensor& x, const ContractionSpec& spec, std::string_view post_ops, at::TensorList operands) {
+  check_rank(x, spec);
+  at::Tensor y = contract_meta(on_meta(x), spec);
+  if (!fold_is_valid(x, spec)) y = chain_meta(y, parse_post_ops(spec.folded_ops), on_meta(spec.folded_operands));
+  return chain_meta(y, parse_post_ops(post_ops), on_meta(operands));
+}
+
+}  // namespace fusible

@@ -1,0 +1,12 @@
+#include "ops/kernel.h"
+
+#include "ops/onednn.h"
+
+namespace fusible {
+
+bool try_kernel(const at::Tensor& x, const ContractionSpec& spec, const PackedContraction* packed, const PostOps& chain, at::TensorList operands,
+                at::Tensor& y) {
+  return try_onednn(x, spec, packed, chain, operands, y);
+}
+
+}  // namespace fusible

@@ -1,0 +1,15 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "ops/packed.h"
+#include "ops/post_op.h"
+
+namespace fusible {
+
+// Stock oneDNN operators (mkldnn::_convolution_pointwise and its like) with the chain's first step on the hot tile; the rest in place.
+// Contract of try_kernel.
+bool try_onednn(const at::Tensor& x, const ContractionSpec& spec, const PackedContraction* packed, const PostOps& chain, at::TensorList operands,
+                at::Tensor& y);
+
+}  // namespace fusible

@@ -1,0 +1,13 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "ops/post_op.h"
+
+namespace fusible {
+
+// apply_post_ops without fresh memory where the out-of-place ATen operator would give y's shape, dtype and strides anyway. Not differentiable.
+// `y` is fresh and already went through the first `first` steps; `operands` are those of the whole chain.
+at::Tensor apply_post_ops_in_place(at::Tensor y, const PostOps& chain, at::TensorList operands, size_t first = 0);
+
+}  // namespace fusible
