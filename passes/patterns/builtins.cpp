@@ -60,7 +60,8 @@ std::optional<Unmet> shape_equal(const Matched& match, const std::vector<std::st
 
 void need_arguments(const char* builder, const std::vector<c10::IValue>& arguments, std::size_t count) {
   if (arguments.size() != count) {
-    throw Error(std::string("needed ") + std::to_string(count) + " arguments of " + builder + ", found " + std::to_string(arguments.size()));
+    throw Error(std::string("needed ") + std::to_string(count) + " arguments of " + builder + ", found " +
+                std::to_string(arguments.size()));
   }
 }
 

@@ -23,7 +23,8 @@ std::vector<std::string> outs(const Operation& operation) {
 void check_ssa(const Cursor& cursor, const std::vector<Operation>& operations) {
   if (operations.size() > kMaxOperations) {
     auto& first = operations.front();
-    cursor.fail_at(first.line, first.column, "at most " + std::to_string(kMaxOperations) + " operations", std::to_string(operations.size()));
+    cursor.fail_at(first.line, first.column, "at most " + std::to_string(kMaxOperations) + " operations",
+                   std::to_string(operations.size()));
   }
   std::set<std::string> defined, seen;
   for (auto& operation : operations) {
@@ -38,7 +39,8 @@ void check_ssa(const Cursor& cursor, const std::vector<Operation>& operations) {
   for (auto operation = operations.rbegin(); operation != operations.rend(); ++operation) {
     auto results = outs(*operation);
     bool leads = operation == operations.rbegin() || std::any_of(results.begin(), results.end(), [&](auto& r) { return used.count(r); });
-    if (!leads) cursor.fail_at(operation->line, operation->column, "a use of " + quote(operation->out) + " that leads to the last operation", "none");
+    if (!leads)
+      cursor.fail_at(operation->line, operation->column, "a use of " + quote(operation->out) + " that leads to the last operation", "none");
     for (auto& arg : operation->args) used.insert(arg.name);
   }
 }

@@ -70,7 +70,8 @@ class Reader {
     if (node->kind() == c10::prim::Constant) {
       auto value = torch::jit::toIValue(node->output());
       literal = value ? as_literal(*value) : std::nullopt;
-      if (!literal) cursor_.fail_at(line_, 1, "constants that are None, bool, number, string or int list", "%" + node->output()->debugName());
+      if (!literal)
+        cursor_.fail_at(line_, 1, "constants that are None, bool, number, string or int list", "%" + node->output()->debugName());
     } else if (node->kind() == c10::prim::ListConstruct) {
       std::vector<std::int64_t> list;
       for (auto* item : node->inputs()) {

@@ -111,7 +111,8 @@ void parse_entry(Cursor& cursor, Entry::Kind kind, Library& library) {
     }
   }
   if (old != library.entries.end()) {
-    if (old->kind != kind) cursor.fail_at(line, column, "a name of its own", "\"" + entry.name + "\", another kind of entry in " + old->file);
+    if (old->kind != kind)
+      cursor.fail_at(line, column, "a name of its own", "\"" + entry.name + "\", another kind of entry in " + old->file);
     old->spellings.insert(old->spellings.end(), entry.spellings.begin(), entry.spellings.end());
     old->cases.insert(old->cases.end(), entry.cases.begin(), entry.cases.end());
     return;
@@ -177,7 +178,8 @@ Rule parse_rule(Cursor& cursor) {
 
 void add_rule(Cursor& cursor, Library& library, Rule rule, int line, int column) {
   for (auto& old : library.rules) {
-    if (old.name == rule.name) cursor.fail_at(line, column, "a name of its own", "rule \"" + rule.name + "\" again (the first is in " + old.file + ")");
+    if (old.name == rule.name)
+      cursor.fail_at(line, column, "a name of its own", "rule \"" + rule.name + "\" again (the first is in " + old.file + ")");
   }
   library.rules.push_back(std::move(rule));
 }
@@ -197,7 +199,8 @@ void parse_blocks(Library& library, const std::string& text, const std::string& 
       continue;
     }
     bool rule = cursor.accept_word("rule");
-    if (!rule && !cursor.accept_word("pattern")) cursor.fail("one of contraction, activation, binary, normalization, transparent, rule, pattern");
+    if (!rule && !cursor.accept_word("pattern"))
+      cursor.fail("one of contraction, activation, binary, normalization, transparent, rule, pattern");
     cursor.skip_space();
     int line = cursor.line(), column = cursor.column();
     add_rule(cursor, library, rule ? parse_rule(cursor) : parse_ir_pair(cursor), line, column);

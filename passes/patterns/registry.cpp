@@ -31,7 +31,8 @@ Registry& registry() {
 
 template <typename Map, typename Item>
 void add(Map& map, const std::string& what, const std::string& name, Item item) {
-  if (!map.emplace(name, std::move(item)).second) throw Error("needed a " + what + " name of its own, found \"" + name + "\", which is registered");
+  if (!map.emplace(name, std::move(item)).second)
+    throw Error("needed a " + what + " name of its own, found \"" + name + "\", which is registered");
 }
 
 template <typename Map>

@@ -25,7 +25,8 @@ class Walk {
       ++next;
       visit(node);
       auto blocks = node->blocks();
-      for (auto block = blocks.rbegin(); block != blocks.rend(); ++block) open.emplace_back((*block)->nodes().begin(), (*block)->nodes().end());
+      for (auto block = blocks.rbegin(); block != blocks.rend(); ++block)
+        open.emplace_back((*block)->nodes().begin(), (*block)->nodes().end());
     }
     return std::move(result_);
   }

@@ -39,7 +39,8 @@ TEST(Cost, IsLinearInTheNumberOfNodes) {
   auto small = make_workload(50000), large = make_workload(200000);
   Matcher matcher(make_rules(100));
   double ratio = 1e9;
-  for (int attempt = 0; attempt < 5 && ratio > 10; ++attempt) ratio = std::min(ratio, match_ms(matcher, large, 5) / match_ms(matcher, small, 7));
+  for (int attempt = 0; attempt < 5 && ratio > 10; ++attempt)
+    ratio = std::min(ratio, match_ms(matcher, large, 5) / match_ms(matcher, small, 7));
   EXPECT_LE(ratio, 10);
 }
 

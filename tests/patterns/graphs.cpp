@@ -24,8 +24,10 @@ const c10::FunctionSchema& schema_of(const Operation& operation) {
   auto name = split_overload(operation.op);
   for (auto& candidate : torch::jit::getAllOperatorsFor(c10::Symbol::fromQualString(name.op))) {
     auto& schema = candidate->schema();
-    bool first_is_tensor = !schema.arguments().empty() && schema.arguments()[0].type()->isSubtypeOf(*c10::OptionalType::create(c10::TensorType::get()));
-    if (first_is_tensor && schema.arguments().size() == operation.args.size() && (!name.overload || schema.overload_name() == *name.overload)) {
+    bool first_is_tensor =
+        !schema.arguments().empty() && schema.arguments()[0].type()->isSubtypeOf(*c10::OptionalType::create(c10::TensorType::get()));
+    if (first_is_tensor && schema.arguments().size() == operation.args.size() &&
+        (!name.overload || schema.overload_name() == *name.overload)) {
       return schema;
     }
   }

@@ -13,10 +13,12 @@ TEST(Hostile, DamagedFilesAreReadOrRefused) {
   std::mt19937 random(std::getenv("FUSIBLE_TEST_SEED") ? std::strtoul(std::getenv("FUSIBLE_TEST_SEED"), nullptr, 10) : 5);
   std::vector<std::string> texts;
   for (auto* file = kPatternFiles; file->name; ++file) texts.emplace_back(file->text);
-  texts.emplace_back("pattern p\ngraph(%a, %b):\n  %one : int = prim::Constant[value=1]()\n  %r = aten::add(%a, %b, %one)\n  return (%r)\n=>\n"
-                     "graph(%a, %b):\n  %one : int = prim::Constant[value=1]()\n  %r = aten::add(%b, %a, %one)\n  return (%r)\n");
-  texts.emplace_back("rule r\n  match c = conv(x, w, b, groups=1); y = mul(c, s) commutative\n  need rank(s, 3) else FUS404\n"
-                     "  emit w2, b2 = fold_affine(w, b, s, none)\n  emit z = aten::conv2d(x, w2, b2, c.stride, c.padding, c.dilation, 1)\n");
+  texts.emplace_back(
+      "pattern p\ngraph(%a, %b):\n  %one : int = prim::Constant[value=1]()\n  %r = aten::add(%a, %b, %one)\n  return (%r)\n=>\n"
+      "graph(%a, %b):\n  %one : int = prim::Constant[value=1]()\n  %r = aten::add(%b, %a, %one)\n  return (%r)\n");
+  texts.emplace_back(
+      "rule r\n  match c = conv(x, w, b, groups=1); y = mul(c, s) commutative\n  need rank(s, 3) else FUS404\n"
+      "  emit w2, b2 = fold_affine(w, b, s, none)\n  emit z = aten::conv2d(x, w2, b2, c.stride, c.padding, c.dilation, 1)\n");
   const std::string alphabet("ax1_,;:=()[]{}~.\"#%-> \n\t\xff\0", 26);
   int refused = 0;
   for (int round = 0; round < 10000; ++round) {

@@ -55,7 +55,9 @@ TEST(Library, EveryStepIsOneThatTheOperatorsKnow) {
 
 TEST(Library, LoadPatternsAddsAllOrNothing) {
   auto before = library();
-  EXPECT_THROW(load_patterns("activation ok_one\n  step relu\n  spelling y = aten::selu(x)\nactivation bad_one\n  spelling y = aten::seluu(x)\n"), Error);
+  EXPECT_THROW(
+      load_patterns("activation ok_one\n  step relu\n  spelling y = aten::selu(x)\nactivation bad_one\n  spelling y = aten::seluu(x)\n"),
+      Error);
   EXPECT_EQ(library(), before);
   load_patterns("activation test_selu\n  step relu\n  spelling y = aten::selu(x)\n", "mine.fus");
   EXPECT_EQ(before->entry("test_selu"), nullptr);

@@ -237,10 +237,12 @@ TEST(Match, RulesOfOneStructureShareAMatch) {
 }
 
 TEST(Match, FurtherOutputsAreTold) {
-  const char* rule = "rule r\n  match l = aten::unbind.int(x, 0); a, b = prim::ListUnpack(l); y = aten::add(b, a, 1)\n  emit z = aten::relu(x)\n";
+  const char* rule =
+      "rule r\n  match l = aten::unbind.int(x, 0); a, b = prim::ListUnpack(l); y = aten::add(b, a, 1)\n  emit z = aten::relu(x)\n";
   auto ir = [](const char* sum) {
-    return std::string("graph(%x : Tensor):\n  %d : int = prim::Constant[value=0]()\n  %one : int = prim::Constant[value=1]()\n"
-                       "  %l : Tensor[] = aten::unbind(%x, %d)\n  %a : Tensor, %b : Tensor = prim::ListUnpack(%l)\n  %y : Tensor = aten::add(") +
+    return std::string(
+               "graph(%x : Tensor):\n  %d : int = prim::Constant[value=0]()\n  %one : int = prim::Constant[value=1]()\n"
+               "  %l : Tensor[] = aten::unbind(%x, %d)\n  %a : Tensor, %b : Tensor = prim::ListUnpack(%l)\n  %y : Tensor = aten::add(") +
            sum + ", %one)\n  return (%y)\n";
   };
   EXPECT_THAT(Found(ir("%b, %a"), rule).result.matches, SizeIs(1));

@@ -87,7 +87,8 @@ std::shared_ptr<const Library> make_rules(int count) {
     rule("groups" + std::to_string(i), "c = aten::conv2d(x, w, _, _, _, _, " + std::to_string(i) + "); y = aten::relu(c)");
   }
   for (int i = 0; i < chains; ++i) {
-    rule("chain" + std::to_string(i), "c = fusible_test::step" + std::to_string(i) + "(x); y = fusible_test::step" + std::to_string(i + 1) + "(c)");
+    rule("chain" + std::to_string(i),
+         "c = fusible_test::step" + std::to_string(i) + "(x); y = fusible_test::step" + std::to_string(i + 1) + "(c)");
   }
   parse_into(*library, text, "generated.fus");
   return library;
@@ -104,8 +105,8 @@ std::vector<std::string> make_ir_patterns(int count) {
   for (int i = 0; i < steps; ++i) conv("", "fusible_test::step" + std::to_string(i));
   for (int i = 0; i < groups; ++i) conv("  %n : int = prim::Constant[value=" + std::to_string(i) + "]()\n", "aten::relu");
   for (int i = 0; i < chains; ++i) {
-    texts.push_back("graph(%x):\n  %c = fusible_test::step" + std::to_string(i) + "(%x)\n  %y = fusible_test::step" + std::to_string(i + 1) +
-                    "(%c)\n  return (%y)\n");
+    texts.push_back("graph(%x):\n  %c = fusible_test::step" + std::to_string(i) + "(%x)\n  %y = fusible_test::step" +
+                    std::to_string(i + 1) + "(%c)\n  return (%y)\n");
   }
   return texts;
 }

@@ -67,7 +67,9 @@ activation squared   # another
 }
 
 TEST(Parser, ReadsEveryLiteral) {
-  auto library = parsed("activation all\n  step relu\n  spelling y = aten::_convolution(x, none, true, 1, -2.5, \"same\", [1, -2], [], inf, false, 1e-3, _)\n");
+  auto library = parsed(
+      "activation all\n  step relu\n  spelling y = aten::_convolution(x, none, true, 1, -2.5, \"same\", [1, -2], [], inf, false, 1e-3, "
+      "_)\n");
   auto& args = library.entry("all")->spellings[0].operations[0].args;
   EXPECT_EQ(args[1].equals, Literal(std::monostate{}));
   EXPECT_EQ(args[2].equals, Literal(true));
@@ -151,50 +153,59 @@ class ParserErrors : public ::testing::TestWithParam<Bad> {};
 
 TEST_P(ParserErrors, NameLineAndColumn) { EXPECT_EQ(error_of(GetParam().text), std::string("mine.fus:") + GetParam().error); }
 
-INSTANTIATE_TEST_SUITE_P(All, ParserErrors, ::testing::Values(
-    Bad{"activatoin relu\n", "1:1: needed one of contraction, activation, binary, normalization, transparent, rule, pattern, found \"activatoin\""},
-    Bad{"  doc x\n", "1:3: needed a block at the start of a line, found \"doc\""},
-    Bad{"activation\n", "1:11: needed a name, found the end of the line"},
-    Bad{"activation a b\n", "1:14: needed the end of the line, found \"b\""},
-    Bad{"activation a\n  step relu\n", "1:12: needed at least one spelling of \"a\", found none"},
-    Bad{"activation a\n  spelling y = aten::relu(x)\n", "1:12: needed a step for \"a\", found none"},
-    Bad{"activation a\n  colour red\n", "2:3: needed one of doc, algebra, gradient, onednn, numerics, nan, step, spelling, case, found \"colour\""},
-    Bad{"activation a\n  numerics sloppy\n", "2:12: needed exact or ulp(n), found \"sloppy\""},
-    Bad{"activation a\n  nan maybe\n", "2:7: needed \"keeps\" or \"loses\", found \"maybe\""},
-    Bad{"activation a\n  spelling y = aten::relu{x}\n", "2:26: needed \"(\", found \"{\""},
-    Bad{"activation a\n  spelling y = aten::relu(x\n", "2:28: needed \")\", found the end of the line"},
-    Bad{"activation a\n  spelling y = aten::relu(x, 3)\n",
-        "2:16: needed an operator with its number of arguments, found 2 (aten::relu takes 1)"},
-    Bad{"activation a\n  spelling y = aten::reluu(x)\n",
-        "2:16: needed an operator with its number of arguments, found \"aten::reluu\", which the running torch does not have"},
-    Bad{"activation a\n  spelling y = aten::clamp.Nope(x, 0, 1)\n",
-        "2:16: needed an operator with its number of arguments, found \"aten::clamp.Nope\": aten::clamp has no such overload"},
-    Bad{"activation a\n  step relu\n  spelling y = rellu(x)\n",
-        "3:16: needed an operator (\"aten::...\") or a name of the vocabulary, found \"rellu\""},
-    Bad{"activation a\n  step relu\n  spelling y = relu(x, 3)\n", "3:16: needed at most 1 arguments of \"relu\", found 2"},
-    Bad{"activation a\n  step relu\n  spelling y = relu(z=3)\n", "3:16: needed an argument with the role x, found none"},
-    Bad{"activation a\n  spelling y = aten::relu(z)\n", "2:16: needed an argument with the role x, found none"},
-    Bad{"binary a\n  spelling y = aten::mul(lhs, x)\n", "2:16: needed an argument with the role rhs, found none"},
-    Bad{"contraction a\n  spelling y = aten::mm(x, w)\n", "2:16: needed an argument with the role weight (or weight_t), found none"},
-    Bad{"activation a\n  spelling y = aten::relu(x); z = aten::relu(x)\n", "2:16: needed a use of \"y\" that leads to the last operation, found none"},
-    Bad{"activation a\n  spelling x = aten::relu(x)\n", "2:16: needed a new variable for each result, before its uses, found \"x\" again"},
-    Bad{"activation a\n  spelling y = aten::relu(x);\n", "3:1: needed an operation after \";\", found the end of the file"},
-    Bad{"activation a\n  spelling y = aten::gelu(x, \"none)\n", "2:31: needed a closing quote, found \"none\""},
-    Bad{"activation a\n  spelling y = aten::relu(x ~3)\n", "2:30: needed a number before \"~\", found \"3\""},
-    Bad{"activation a\n  case fuses x[2, 2.5]\n", "2:19: needed an integer, found \"2\""},
-    Bad{"activation a\n  case fuses x\n", "2:15: needed sizes in brackets, found the end of the line"},
-    Bad{"activation a\n  case fuses x[2]\n  step relu\n", "2:1: needed an indented TorchScript function below the case, found none"},
-    Bad{"activation a\n  step relu\n  spelling y = b(x)\nactivation b\n  step relu\n  spelling y = a(x)\n",
-        "1:1: needed entries that do not spell each other in a circle, found one through \"a\""},
-    Bad{"rule r\n  emit y = aten::relu(x)\n", "1:7: needed a match in rule \"r\", found none"},
-    Bad{"rule r\n  match y = aten::relu(x)\n", "1:7: needed an emit in rule \"r\", found none"},
-    Bad{"rule r\n  match y = aten::relu(x)\n  emit z = aten::relu(w)\n", "3:12: needed a matched or built variable, found \"w\""},
-    Bad{"rule r\n  match y = aten::relu(x)\n  emit z = fold_nothing(x)\n", "3:12: needed an operator or a registered builder, found \"fold_nothing\""},
-    Bad{"rule r\n  match y = aten::relu(x)\n  need sunny(x)\n", "3:8: needed a registered condition, found \"sunny\""},
-    Bad{"rule r\n  match y = aten::relu(x)\n  need constant(w)\n  emit z = aten::relu(x)\n", "3:1: needed a matched variable in need constant, found none"},
-    Bad{"rule r\n  match y = aten::relu(x)\n  emit z = aten::relu(x)\nrule r\n  match y = aten::relu(x)\n  emit z = aten::relu(x)\n",
-        "4:6: needed a name of its own, found rule \"r\" again (the first is in mine.fus)"},
-    Bad{"pattern p\ngraph(%x):\n  %y = aten::relu(%x)\n  return (%y)\n", "1:10: needed two graphs joined by \"=>\" in pattern \"p\", found one"}));
+INSTANTIATE_TEST_SUITE_P(
+    All, ParserErrors,
+    ::testing::Values(
+        Bad{"activatoin relu\n",
+            "1:1: needed one of contraction, activation, binary, normalization, transparent, rule, pattern, found \"activatoin\""},
+        Bad{"  doc x\n", "1:3: needed a block at the start of a line, found \"doc\""},
+        Bad{"activation\n", "1:11: needed a name, found the end of the line"},
+        Bad{"activation a b\n", "1:14: needed the end of the line, found \"b\""},
+        Bad{"activation a\n  step relu\n", "1:12: needed at least one spelling of \"a\", found none"},
+        Bad{"activation a\n  spelling y = aten::relu(x)\n", "1:12: needed a step for \"a\", found none"},
+        Bad{"activation a\n  colour red\n",
+            "2:3: needed one of doc, algebra, gradient, onednn, numerics, nan, step, spelling, case, found \"colour\""},
+        Bad{"activation a\n  numerics sloppy\n", "2:12: needed exact or ulp(n), found \"sloppy\""},
+        Bad{"activation a\n  nan maybe\n", "2:7: needed \"keeps\" or \"loses\", found \"maybe\""},
+        Bad{"activation a\n  spelling y = aten::relu{x}\n", "2:26: needed \"(\", found \"{\""},
+        Bad{"activation a\n  spelling y = aten::relu(x\n", "2:28: needed \")\", found the end of the line"},
+        Bad{"activation a\n  spelling y = aten::relu(x, 3)\n",
+            "2:16: needed an operator with its number of arguments, found 2 (aten::relu takes 1)"},
+        Bad{"activation a\n  spelling y = aten::reluu(x)\n",
+            "2:16: needed an operator with its number of arguments, found \"aten::reluu\", which the running torch does not have"},
+        Bad{"activation a\n  spelling y = aten::clamp.Nope(x, 0, 1)\n",
+            "2:16: needed an operator with its number of arguments, found \"aten::clamp.Nope\": aten::clamp has no such overload"},
+        Bad{"activation a\n  step relu\n  spelling y = rellu(x)\n",
+            "3:16: needed an operator (\"aten::...\") or a name of the vocabulary, found \"rellu\""},
+        Bad{"activation a\n  step relu\n  spelling y = relu(x, 3)\n", "3:16: needed at most 1 arguments of \"relu\", found 2"},
+        Bad{"activation a\n  step relu\n  spelling y = relu(z=3)\n", "3:16: needed an argument with the role x, found none"},
+        Bad{"activation a\n  spelling y = aten::relu(z)\n", "2:16: needed an argument with the role x, found none"},
+        Bad{"binary a\n  spelling y = aten::mul(lhs, x)\n", "2:16: needed an argument with the role rhs, found none"},
+        Bad{"contraction a\n  spelling y = aten::mm(x, w)\n", "2:16: needed an argument with the role weight (or weight_t), found none"},
+        Bad{"activation a\n  spelling y = aten::relu(x); z = aten::relu(x)\n",
+            "2:16: needed a use of \"y\" that leads to the last operation, found none"},
+        Bad{"activation a\n  spelling x = aten::relu(x)\n",
+            "2:16: needed a new variable for each result, before its uses, found \"x\" again"},
+        Bad{"activation a\n  spelling y = aten::relu(x);\n", "3:1: needed an operation after \";\", found the end of the file"},
+        Bad{"activation a\n  spelling y = aten::gelu(x, \"none)\n", "2:31: needed a closing quote, found \"none\""},
+        Bad{"activation a\n  spelling y = aten::relu(x ~3)\n", "2:30: needed a number before \"~\", found \"3\""},
+        Bad{"activation a\n  case fuses x[2, 2.5]\n", "2:19: needed an integer, found \"2\""},
+        Bad{"activation a\n  case fuses x\n", "2:15: needed sizes in brackets, found the end of the line"},
+        Bad{"activation a\n  case fuses x[2]\n  step relu\n", "2:1: needed an indented TorchScript function below the case, found none"},
+        Bad{"activation a\n  step relu\n  spelling y = b(x)\nactivation b\n  step relu\n  spelling y = a(x)\n",
+            "1:1: needed entries that do not spell each other in a circle, found one through \"a\""},
+        Bad{"rule r\n  emit y = aten::relu(x)\n", "1:7: needed a match in rule \"r\", found none"},
+        Bad{"rule r\n  match y = aten::relu(x)\n", "1:7: needed an emit in rule \"r\", found none"},
+        Bad{"rule r\n  match y = aten::relu(x)\n  emit z = aten::relu(w)\n", "3:12: needed a matched or built variable, found \"w\""},
+        Bad{"rule r\n  match y = aten::relu(x)\n  emit z = fold_nothing(x)\n",
+            "3:12: needed an operator or a registered builder, found \"fold_nothing\""},
+        Bad{"rule r\n  match y = aten::relu(x)\n  need sunny(x)\n", "3:8: needed a registered condition, found \"sunny\""},
+        Bad{"rule r\n  match y = aten::relu(x)\n  need constant(w)\n  emit z = aten::relu(x)\n",
+            "3:1: needed a matched variable in need constant, found none"},
+        Bad{"rule r\n  match y = aten::relu(x)\n  emit z = aten::relu(x)\nrule r\n  match y = aten::relu(x)\n  emit z = aten::relu(x)\n",
+            "4:6: needed a name of its own, found rule \"r\" again (the first is in mine.fus)"},
+        Bad{"pattern p\ngraph(%x):\n  %y = aten::relu(%x)\n  return (%y)\n",
+            "1:10: needed two graphs joined by \"=>\" in pattern \"p\", found one"}));
 
 }  // namespace
 }  // namespace fusible::patterns

@@ -81,14 +81,16 @@ TEST(Vocabulary, FoldAffineConcatRowsTranspose) {
 }
 
 TEST(Vocabulary, NamesAreTakenOnce) {
-  register_condition("test_always", "FUS502", [](const Matched&, const std::vector<std::string>&) -> std::optional<Unmet> { return std::nullopt; });
+  register_condition("test_always", "FUS502",
+                     [](const Matched&, const std::vector<std::string>&) -> std::optional<Unmet> { return std::nullopt; });
   EXPECT_EQ(find_condition("test_always")->code, "FUS502");
   EXPECT_THROW(register_condition("constant", "FUS303", {}), Error);
   EXPECT_THROW(register_builder("fold_bn", {}), Error);
   EXPECT_FALSE(find_condition("test_never"));
   EXPECT_FALSE(find_builder("test_never"));
   register_builder("test_twice", [](const std::vector<c10::IValue>& v) { return std::vector<c10::IValue>{v[0].toTensor() * 2}; });
-  EXPECT_NO_THROW(load_patterns("rule test_custom\n  match y = aten::frac(x)\n  need test_always(x)\n  emit t = test_twice(x)\n  emit z = aten::frac(t)\n"));
+  EXPECT_NO_THROW(load_patterns(
+      "rule test_custom\n  match y = aten::frac(x)\n  need test_always(x)\n  emit t = test_twice(x)\n  emit z = aten::frac(t)\n"));
 }
 
 }  // namespace
