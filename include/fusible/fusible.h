@@ -51,8 +51,8 @@ FUSIBLE_API std::optional<Report> report(const torch::jit::Module& module);
 FUSIBLE_API void enable();
 FUSIBLE_API void disable();
 FUSIBLE_API bool enabled();
-// What keeps the pass from running right now: one sentence each, empty when nothing does.
-FUSIBLE_API std::vector<std::string> why_not_running();
+// What keeps the pass from running right now: one sentence each, empty when nothing does. With a module: also whether its plan is older.
+FUSIBLE_API std::vector<std::string> why_not_running(const torch::jit::Module* module = nullptr);
 
 // Adds patterns for the rest of this process; `text` in the format of patterns/README.md. Throws Error with line and column.
 FUSIBLE_API void load_patterns(const std::string& text, const std::string& name = "<text>");

@@ -1,0 +1,132 @@
+#include "passes/chain.h"
+
+namespace fusible {
+
+namespace {
+
+Decline not_constant(const char* what, const Value* value, const Facts& facts) {
+  const std::string op = value->node()->kind().toQualString();
+  if (facts.is_written(value) && value->node()->kind() == torch::jit::prim::Constant)
+    return {codes::weight_written, std::string(what) + " that nothing writes to", "the model writes to it in place",
+            "keep the written tensor and the " + std::string(what) + " apart, or exclude the writing method with methods=[...]", {}};
+  if (value->node()->kind() == torch::jit::prim::GetAttr)
+    return {codes::weight_written, std::string(what) + " that no method assigns", "attribute '" + value->node()->s(torch::jit::attr::name) +
+            "' is assigned by the model", "register it as a parameter that no method assigns", {}};
+  const bool input = value->node()->kind() == torch::jit::prim::Param;
+  return {codes::weight_not_constant, std::string(what) + " known when the model is fused",
+          input ? "it is an input of the method" : "it is computed by " + op + " at run time",
+          "make it a parameter or buffer; a product of two activations has nothing to fold or pack", {}};
+}
+
+// An int list of `n` entries; one entry stands for all (as ATen expands it).
+std::optional<std::vector<std::int64_t>> int_list(const Value* value, const Facts& facts, std::int64_t n) {
+  const auto* found = value ? facts.constant(value) : nullptr;
+  if (!found) return std::nullopt;
+  std::vector<std::int64_t> list;
+  if (found->isIntList()) list = found->toIntVector();
+  else if (found->isInt()) list = {found->toInt()};
+  else return std::nullopt;
+  if (list.size() == 1) list.resize(n, list[0]);
+  if (static_cast<std::int64_t>(list.size()) != n) return std::nullopt;
+  return list;
+}
+
+std::optional<Decline> read_conv_attributes(const patterns::View& view, const Facts& facts, ContractionSpec& spec) {
+  const std::int64_t spatial = spec.weight.dim() - 2;
+  const auto dynamic = [](const char* what) {
+    return Decline{codes::dynamic_attribute, std::string(what) + " known when the model is fused", "it is computed at run time",
+                   "give it as a number or as an attribute that no method assigns", {}};
+  };
+  auto stride = int_list(view["stride"], facts, spatial), dilation = int_list(view["dilation"], facts, spatial);
+  if (!stride || !dilation) return dynamic("stride and dilation");
+  spec.stride = *stride;
+  spec.dilation = *dilation;
+  const auto* padding = view["padding"] ? facts.constant(view["padding"]) : nullptr;
+  if (padding && padding->isString()) {
+    spec.padding_mode = padding->toStringRef();
+    spec.padding.assign(spatial, 0);
+  } else {
+    auto list = int_list(view["padding"], facts, spatial);
+    if (!list) return dynamic("padding");
+    spec.padding = *list;
+  }
+  spec.output_padding.assign(spatial, 0);
+  if (view["output_padding"]) {
+    auto list = int_list(view["output_padding"], facts, spatial);
+    if (!list) return dynamic("output_padding");
+    spec.output_padding = *list;
+  }
+  const auto* groups = view["groups"] ? facts.constant(view["groups"]) : nullptr;
+  if (!groups || !groups->isInt()) return dynamic("groups");
+  spec.groups = groups->toInt();
+  const auto negative = [](const std::vector<std::int64_t>& list) { return std::any_of(list.begin(), list.end(), [](auto v) { return v < 0; }); };
+  if (negative(spec.padding) || spec.groups < 1 || spec.weight.size(0) % spec.groups != 0)
+    return Decline{codes::unsupported_attribute, "padding >= 0 and groups that divide the channels", "padding or groups outside of that",
+                   "pad with torch.nn.functional.pad before the convolution", {}};
+  return std::nullopt;
+}
+
+int expected_spatial(const Node* node) {
+  const std::string kind = node->kind().toQualString();
+  return kind.find("1d") != std::string::npos ? 1 : kind.find("2d") != std::string::npos ? 2 : kind.find("3d") != std::string::npos ? 3 : 0;
+}
+
+}  // namespace
+
+std::vector<Node*> Chain::nodes() const {
+  std::vector<Node*> all{anchor};
+  for (const auto& step : steps) all.insert(all.end(), step.nodes.begin(), step.nodes.end());
+  return all;
+}
+
+std::string Chain::pattern() const {
+  std::string text = entry->name;
+  for (const auto& step : steps) text += "+" + step.name;
+  return text;
+}
+
+std::int64_t channel_axis(const ContractionSpec& spec) { return spec.kind == Contraction::linear ? -1 : -(spec.weight.dim() - 1); }
+
+Decided<Chain> read_contraction(const patterns::View& view, const Facts& facts) {
+  Chain chain;
+  chain.anchor = view.root;
+  chain.entry = view.entry;
+  chain.input = view["x"];
+  auto& spec = chain.spec;
+  const bool transposed_weight = view["weight_t"] != nullptr;
+  Value* weight_value = transposed_weight ? view["weight_t"] : view["weight"];
+  const auto* weight = facts.constant_tensor(weight_value);
+  if (!weight) return not_constant("a weight", weight_value, facts);
+  const bool linear = view.entry->name == "linear";
+  if (linear ? weight->dim() != 2 : weight->dim() < 3 || weight->dim() > 5)
+    return Decline{linear ? codes::weight_not_constant : codes::unsupported_attribute, linear ? "a constant matrix" : "1 to 3 spatial dimensions",
+                   "a constant of rank " + std::to_string(weight->dim()), "nothing: products with vectors and batched constants are left as they are", {}};
+  if (!at::isFloatingType(weight->scalar_type()))
+    return Decline{codes::dtype, "a float weight", std::string("a weight of ") + c10::toString(weight->scalar_type()), "nothing: only float weights are fused", {}};
+  if (!weight->device().is_cpu() || weight->layout() != at::kStrided)
+    return Decline{codes::device_or_layout, "a dense weight on the CPU", "a weight on " + weight->device().str(), "load the model with map_location='cpu'", {}};
+  spec.weight = transposed_weight ? weight->t().contiguous() : *weight;
+  if (Value* bias_value = view["bias"]; bias_value && bias_value->type()->kind() != c10::TypeKind::NoneType) {
+    const auto* constant = facts.constant(bias_value);
+    if (!constant || !(constant->isNone() || facts.constant_tensor(bias_value))) return not_constant("a bias", bias_value, facts);
+    if (constant->isTensor()) spec.bias = constant->toTensor();
+  }
+  if (linear) {
+    spec.kind = Contraction::linear;
+    const auto kind = chain.anchor->kind();
+    if (kind == torch::jit::aten::addmm || kind == torch::jit::aten::mm) spec.expected_rank = 2;
+  } else {
+    spec.kind = view.entry->name == "conv_transpose" ? Contraction::conv_transpose : Contraction::conv;
+    const int spatial = expected_spatial(chain.anchor);
+    if (spatial && spatial != weight->dim() - 2)
+      return Decline{codes::unsupported_attribute, "a weight of rank " + std::to_string(spatial + 2), "rank " + std::to_string(weight->dim()),
+                     "nothing: the model raises here", {}};
+    if (auto decline = read_conv_attributes(view, facts, spec)) return *decline;
+  }
+  if (spec.bias.defined() && (spec.bias.dim() != 1 || spec.bias.size(0) != spec.out_channels() || spec.bias.scalar_type() != spec.weight.scalar_type()))
+    return Decline{codes::dtype, "a bias of the weight's dtype with one entry per output channel",
+                   std::string(c10::toString(spec.bias.scalar_type())) + " of rank " + std::to_string(spec.bias.dim()), "convert the bias", {}};
+  return chain;
+}
+
+}  // namespace fusible

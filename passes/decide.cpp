@@ -1,0 +1,270 @@
+#include "passes/decide.h"
+
+namespace fusible {
+
+namespace {
+
+using patterns::Entry;
+using patterns::View;
+
+bool starts_with_any(const std::string& text, const std::vector<std::string>& prefixes) {
+  return std::any_of(prefixes.begin(), prefixes.end(), [&](const std::string& prefix) { return text.rfind(prefix, 0) == 0; });
+}
+
+class Decider {
+ public:
+  Decider(const Model& model, const MethodGraph& method, const Facts& facts, const patterns::Matcher& matcher, const Options& options,
+          const Declined& declined, std::vector<Verdict>& verdicts)
+      : model_(model), method_(method), facts_(facts), matcher_(matcher), options_(options), declined_(declined), verdicts_(verdicts) {}
+
+  Decision run() {
+    match_ = matcher_.match(*method_.graph, facts_.constant_of());
+    for (const View& view : match_.composites) {
+      if (view["x"]) composites_.emplace(view["x"], &view);
+    }
+    take_rules();
+    collect_anchors();
+    // Later anchors first: of a sum of two contractions, the one computed last takes it, and the other moves nowhere.
+    for (auto it = anchors_.rbegin(); it != anchors_.rend(); ++it) take_chain(*it);
+    std::reverse(decision_.chains.begin(), decision_.chains.end());
+    drop_moot_findings();
+    note_shared_weights();
+    note_interfaces();
+    judge_the_rest();
+    return std::move(decision_);
+  }
+
+ private:
+  void take_rules() {
+    for (const auto& match : match_.matches) {
+      if (auto finding = prove_rule(match, facts_, claimed_)) {
+        if (finding->producer) decision_.findings.push_back(std::move(*finding));
+        continue;
+      }
+      claimed_.insert(match.nodes.begin(), match.nodes.end());
+      for (Node* node : match.nodes) {
+        if (Verdict* verdict = verdict_of(node)) mark_fused(*verdict, match.rule->name, match.rule->emit.back().op, match.nodes, node);
+      }
+      decision_.rules.push_back(match);
+    }
+  }
+
+  void collect_anchors() {
+    for_each_node(method_.graph->block(), [&](Node* node) {
+      if (claimed_.count(node)) return;
+      auto view = matcher_.view(node, facts_.constant_of());
+      if (view && view->entry->kind == Entry::Kind::contraction) anchors_.push_back(std::move(*view));
+    });
+  }
+
+  void take_chain(const View& view) {
+    auto read = read_contraction(view, facts_);
+    if (read.decline) return decline(view.root, view.entry->name, *read.decline);
+    Chain chain = std::move(*read.value);
+    const WalkContext context{facts_, matcher_, composites_, claimed_, options_.strict};
+    auto finding = extend(chain, context);
+    if (options_.target == "aten") limit_to_stock(chain, finding);
+    const std::string pattern = chain.pattern();
+    if (finding) {
+      finding->candidate = candidate_of(view.root);
+      decision_.findings.push_back(std::move(*finding));
+    }
+    if (declined_.count({method_.name, facts_.order(view.root)})) {
+      for (const auto& step : chain.steps) {
+        for (Node* node : step.nodes) {
+          if (Verdict* verdict = verdict_of(node)) verdict->code = codes::verification_failed.id;
+        }
+      }
+      return decline(view.root, pattern, {codes::verification_failed, "the original's result on the example inputs", "a different one",
+                                          "report it with the model: the sequence runs unfused", {}});
+    }
+    const bool selected = options_.select.empty() || starts_with_any(pattern, options_.select);
+    if (!selected || starts_with_any(pattern, options_.ignore)) {
+      for (Node* node : chain.nodes()) {
+        claimed_.insert(node);
+        if (Verdict* verdict = verdict_of(node)) *verdict = suppressed(std::move(*verdict), pattern);
+      }
+      return;
+    }
+    if (options_.target == "aten" && chain.steps.empty()) {
+      return decline(view.root, pattern, {codes::nothing_to_fuse, "a constant affine step or batch_norm to fold", "none that stock operators can take in",
+                                          "use target=\"cpu\" for fused activations and sums", {Fix::Kind::option, "target=\"cpu\"", true}});
+    }
+    for (Node* node : chain.nodes()) claimed_.insert(node);
+    for (Node* node : chain.nodes()) {
+      if (Verdict* verdict = verdict_of(node)) mark_fused(*verdict, pattern, emitted(chain), chain.nodes(), node);
+    }
+    decision_.chains.push_back(std::move(chain));
+  }
+
+  static Verdict suppressed(Verdict verdict, const std::string& pattern) {
+    verdict.status = Status::suppressed;
+    verdict.pattern = pattern;
+    verdict.code = codes::ignored.id;
+    return verdict;
+  }
+
+  // target="aten": only folds, and only those that hold for every input rank (there is no fused operator to fall back in).
+  void limit_to_stock(Chain& chain, std::optional<Finding>& finding) const {
+    const std::int64_t batched = chain.spec.kind == Contraction::linear ? 1 : chain.spec.weight.dim() - 1;
+    std::size_t kept = 0;
+    for (const auto& step : chain.steps) {
+      const bool norm = step.affine && step.name == "batch_norm" && chain.spec.kind != Contraction::linear;
+      const bool any_rank = step.affine && step.name != "batch_norm" &&
+                            std::all_of(step.affine->operands.begin(), step.affine->operands.end(),
+                                        [&](const at::Tensor& t) { return t.dim() == 0 || t.dim() == batched; });
+      if (!norm && !any_rank) break;
+      ++kept;
+    }
+    if (kept < chain.steps.size()) finding.reset();
+    chain.steps.resize(kept);
+  }
+
+  std::string emitted(const Chain& chain) const {
+    return (options_.target == "aten" ? "aten::" : "fusible::") + chain.entry->name;
+  }
+
+  void mark_fused(Verdict& verdict, const std::string& pattern, const std::string& emitted, const std::vector<Node*>& nodes, const Node* self) {
+    verdict.status = Status::fused;
+    verdict.pattern = pattern;
+    verdict.emitted = emitted;
+    verdict.code.clear();
+    if (nodes.front() != self) return;
+    for (Node* node : nodes) {
+      if (node != self) verdict.absorbed.push_back(site_of(node, method_.name));
+    }
+  }
+
+  void decline(Node* anchor, const std::string& pattern, const Decline& reason) {
+    Finding finding{reason.code};
+    finding.message = pattern + " not fused: " + reason.found;
+    finding.needed = reason.needed;
+    finding.found = reason.found;
+    finding.help = reason.help;
+    finding.fix = reason.fix;
+    finding.did = "left as it is";
+    finding.pattern = pattern;
+    finding.steps = 1;
+    finding.producer = anchor;
+    finding.candidate = candidate_of(anchor);
+    if (Verdict* verdict = verdict_of(anchor)) {
+      verdict->code = reason.code.id;
+      verdict->pattern = pattern;
+    }
+    decision_.findings.push_back(std::move(finding));
+  }
+
+  void drop_moot_findings() {
+    std::erase_if(decision_.findings, [&](const Finding& finding) {
+      return !finding.blocked.empty() &&
+             std::all_of(finding.blocked.begin(), finding.blocked.end(), [&](Node* node) { return claimed_.count(node) != 0; });
+    });
+    for (const auto& finding : decision_.findings) {
+      for (Node* node : finding.blocked) {
+        if (Verdict* verdict = verdict_of(node); verdict && verdict->code.empty() && verdict->status != Status::fused) {
+          verdict->code = finding.code.id;
+          verdict->pattern = finding.pattern;
+        }
+      }
+    }
+  }
+
+  // Each fold makes its own copy of the weights.
+  void note_shared_weights() {
+    std::map<const void*, std::vector<const Chain*>> users;
+    for (const auto& chain : decision_.chains) {
+      if (!chain.steps.empty() && chain.steps[0].affine) users[chain.spec.weight.data_ptr()].push_back(&chain);
+    }
+    for (const auto& [weight, chains] : users) {
+      if (chains.size() < 2) continue;
+      Finding finding{codes::shared_weight};
+      finding.message = "one weight is used by " + std::to_string(chains.size()) + " sequences with different folds: each got a copy of its own";
+      finding.needed = "one fold per weight, to keep one copy";
+      finding.found = std::to_string(chains.size()) + " sequences share it";
+      finding.did = "fused all of them, with a copy of the weight for each";
+      finding.help = "nothing is wrong; the fused model holds the weight " + std::to_string(chains.size()) + " times";
+      finding.pattern = chains[0]->pattern();
+      finding.matched = finding.steps = static_cast<int>(chains[0]->steps.size()) + 1;
+      finding.producer = chains[0]->anchor;
+      finding.candidate = candidate_of(chains[0]->anchor);
+      for (std::size_t i = 1; i < chains.size(); ++i) finding.related.push_back({"the same weight", chains[i]->anchor});
+      decision_.findings.push_back(std::move(finding));
+    }
+  }
+
+  void note_interfaces() {
+    for_each_node(method_.graph->block(), [&](Node* node) {
+      if (node->kind() != torch::jit::prim::CallMethod) return;
+      Finding finding{codes::interface_call};
+      finding.message = "a submodule called through an interface was left alone";
+      finding.needed = "a module whose code is known when the model is fused";
+      finding.found = "a call of '" + node->s(torch::jit::attr::name) + "' through interface " + node->input(0)->type()->repr_str();
+      finding.did = "kept the submodule with its own methods, unfused";
+      finding.help = "call the module directly where its type is fixed, or fuse the submodule by itself";
+      finding.pattern = "interface";
+      finding.producer = node;
+      decision_.findings.push_back(std::move(finding));
+    });
+  }
+
+  // Candidates that nothing spoke of yet.
+  void judge_the_rest() {
+    for (std::size_t index = 0; index < model_.candidates.size(); ++index) {
+      Node* candidate = model_.candidates[index].node;
+      Verdict& verdict = verdicts_[index];
+      if (!candidate || candidate_of(candidate) != static_cast<int>(index) || verdict.status != Status::declined || !verdict.code.empty()) continue;
+      if (candidate->kind() != torch::jit::aten::batch_norm) {
+        decline(candidate, verdict.site.op.substr(6), {codes::weight_not_constant, "a constant weight", "a product of two values computed at run time",
+                                                       "nothing to fold or pack: both operands are activations", {}});
+        continue;
+      }
+      // What the batch_norm itself is (training, no statistics) says more than what stands before it.
+      auto view = matcher_.view(candidate, facts_.constant_of());
+      ContractionSpec own;
+      const auto* mean = view ? facts_.constant_tensor((*view)["running_mean"]) : nullptr;
+      own.kind = Contraction::linear;
+      own.weight = mean ? at::empty({mean->numel(), 0}, mean->options()) : at::empty({0, 0});
+      if (view) {
+        auto decided = batch_norm_affine(*view, own, facts_);
+        if (decided.decline) {
+          decline(candidate, "batch_norm", *decided.decline);
+          continue;
+        }
+      }
+      decline(candidate, "batch_norm", {codes::no_contraction, "a convolution or linear whose result only this batch_norm uses",
+                                        std::string(candidate->input(0)->node()->kind().toQualString()) + " before it",
+                                        "nothing to fold it into; accept it", {}});
+    }
+  }
+
+  int candidate_of(const Node* node) const {
+    auto it = method_.candidate_of.find(node);
+    return it == method_.candidate_of.end() ? -1 : it->second;
+  }
+  Verdict* verdict_of(const Node* node) {
+    const int index = candidate_of(node);
+    return index < 0 ? nullptr : &verdicts_[index];
+  }
+
+  const Model& model_;
+  const MethodGraph& method_;
+  const Facts& facts_;
+  const patterns::Matcher& matcher_;
+  const Options& options_;
+  const Declined& declined_;
+  std::vector<Verdict>& verdicts_;
+  patterns::Matcher::Result match_;
+  std::unordered_multimap<const Value*, const View*> composites_;
+  std::unordered_set<const Node*> claimed_;
+  std::vector<View> anchors_;
+  Decision decision_;
+};
+
+}  // namespace
+
+Decision decide(const Model& model, const MethodGraph& method, const Facts& facts, const patterns::Matcher& matcher, const Options& options,
+                const Declined& declined, std::vector<Verdict>& verdicts) {
+  return Decider(model, method, facts, matcher, options, declined, verdicts).run();
+}
+
+}  // namespace fusible

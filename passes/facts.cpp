@@ -1,0 +1,110 @@
+#include "passes/facts.h"
+
+#include <torch/csrc/jit/ir/constants.h>
+
+namespace fusible {
+
+namespace {
+
+namespace aten = torch::jit::aten;
+namespace prim = torch::jit::prim;
+
+bool may_write(Node* node) {
+  if (node->kind() == prim::Constant || node->kind() == prim::GetAttr || node->kind() == prim::ListConstruct) return false;
+  for (Block* block : node->blocks()) {
+    for (Node* inner : block->nodes()) {
+      if (may_write(inner)) return true;
+    }
+  }
+  if (!node->blocks().empty()) return false;
+  const auto* schema = node->maybeSchema();
+  return !schema ? node->hasSideEffects() || !node->kind().is_prim() : schema->is_mutable() || node->hasSideEffects();
+}
+
+// Pure views and copies whose result is no larger than their operand: folded when the operand is a constant tensor.
+bool is_foldable_view(const Node* node) {
+  static const std::unordered_set<c10::Symbol> kinds{
+      aten::t, aten::transpose, aten::permute, aten::view, aten::reshape, aten::unsqueeze, aten::squeeze, aten::flatten,
+      aten::contiguous, aten::detach, aten::numpy_T};
+  return kinds.count(node->kind()) != 0;
+}
+
+}  // namespace
+
+Facts::Facts(const std::shared_ptr<Graph>& graph, const std::unordered_set<const void*>& written_elsewhere)
+    : graph_(graph), written_elsewhere_(written_elsewhere), aliases_(graph) {
+  int position = 0;
+  for_each_node(graph->block(), [&](Node* node) {
+    order_[node] = position++;
+    if (may_write(node)) writers_[node->owningBlock()].push_back(node);
+  });
+  order_[graph->return_node()] = position;
+}
+
+std::optional<c10::IValue> Facts::evaluate(const Value* value) const {
+  Node* node = const_cast<Node*>(value->node());
+  if (node->kind() == prim::Constant) return torch::jit::toIValue(value);
+  if (node->kind() == prim::ListConstruct) {
+    if (is_written(value)) return std::nullopt;
+    c10::impl::GenericList elements(value->type()->expectRef<c10::ListType>().getElementType());
+    for (const Value* input : node->inputs()) {
+      const auto* element = constant(input);
+      if (!element || !element->type()->isSubtypeOf(*elements.elementType())) return std::nullopt;
+      elements.push_back(*element);
+    }
+    return c10::IValue(std::move(elements));
+  }
+  if (!is_foldable_view(node) || is_written(value) || node->outputs().size() != 1) return std::nullopt;
+  torch::jit::Stack stack;
+  for (const Value* input : node->inputs()) {
+    const auto* element = constant(input);
+    if (!element) return std::nullopt;
+    stack.push_back(*element);
+  }
+  if (stack.empty() || !stack[0].isTensor() || is_written(node->input(0))) return std::nullopt;
+  try {
+    node->getOperation()(stack);
+  } catch (const std::exception&) {
+    return std::nullopt;
+  }
+  return stack.at(0);
+}
+
+bool Facts::is_written(const Value* value) const {
+  if (aliases_.hasWriters(value)) return true;
+  if (value->node()->kind() != prim::Constant || written_elsewhere_.empty()) return false;
+  const auto held = torch::jit::toIValue(value);
+  return held && held->isTensor() && held->toTensor().has_storage() &&
+         written_elsewhere_.count(held->toTensor().storage().unsafeGetStorageImpl()) != 0;
+}
+
+const c10::IValue* Facts::constant(const Value* value) const {
+  auto known = constants_.find(value);
+  if (known == constants_.end()) known = constants_.emplace(value, evaluate(value)).first;
+  return known->second ? &*known->second : nullptr;
+}
+
+patterns::ConstantOf Facts::constant_of() const {
+  return [this](const Value* value) { return constant(value); };
+}
+
+const at::Tensor* Facts::constant_tensor(const Value* value) const {
+  const auto* found = constant(value);
+  if (!found || !found->isTensor() || is_written(value)) return nullptr;
+  return &found->toTensor();
+}
+
+Node* Facts::writer_between(const Node* from, const Node* to, const std::vector<Value*>& values, const std::vector<Node*>& matched) const {
+  auto writers = writers_.find(from->owningBlock());
+  if (writers == writers_.end()) return nullptr;
+  const auto before = [this](int position, const Node* node) { return position < order(node); };
+  torch::jit::ValueSet asked(values.begin(), values.end());
+  auto it = std::upper_bound(writers->second.begin(), writers->second.end(), order(from), before);
+  for (; it != writers->second.end() && order(*it) < order(to); ++it) {
+    if (std::find(matched.begin(), matched.end(), *it) != matched.end()) continue;
+    if (aliases_.writesToAlias(*it, asked)) return *it;
+  }
+  return nullptr;
+}
+
+}  // namespace fusible

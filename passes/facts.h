@@ -1,0 +1,47 @@
+#pragma once
+
+// What is known of one canonical graph, read-only: constants, aliases, order. One alias database; no query after the first edit (S22).
+
+#include <memory>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include <torch/csrc/jit/ir/alias_analysis.h>
+
+#include "passes/model.h"
+#include "passes/patterns/library.h"
+
+namespace fusible {
+
+class Facts {
+ public:
+  // `written_elsewhere`: storages that any method of the module writes; it is filled once the facts of all methods exist.
+  Facts(const std::shared_ptr<Graph>& graph, const std::unordered_set<const void*>& written_elsewhere);
+
+  // The compile-time constant of a value: prim::Constant, a list of constants, or a pure view of a constant tensor. Null: not constant.
+  const c10::IValue* constant(const Value* value) const;
+  patterns::ConstantOf constant_of() const;
+
+  // A constant tensor that nothing in the graph writes to.
+  const at::Tensor* constant_tensor(const Value* value) const;
+  bool is_written(const Value* value) const;
+
+  // Position in program order over all blocks.
+  int order(const Node* node) const { return order_.at(node); }
+
+  // The first node strictly between `from` and `to` (same block) that may write what `values` refer to, ignoring `matched`; null: none.
+  Node* writer_between(const Node* from, const Node* to, const std::vector<Value*>& values, const std::vector<Node*>& matched) const;
+
+ private:
+  std::optional<c10::IValue> evaluate(const Value* value) const;
+
+  std::shared_ptr<Graph> graph_;
+  const std::unordered_set<const void*>& written_elsewhere_;
+  torch::jit::AliasDb aliases_;
+  std::unordered_map<const Node*, int> order_;
+  std::unordered_map<const Block*, std::vector<Node*>> writers_;  // per block, in program order
+  mutable std::unordered_map<const Value*, std::optional<c10::IValue>> constants_;
+};
+
+}  // namespace fusible

@@ -1,0 +1,216 @@
+#include "passes/install.h"
+
+#include <ATen/core/custom_class.h>
+#include <torch/csrc/jit/api/function_impl.h>
+
+namespace fusible {
+
+namespace {
+
+using c10::ClassType;
+using c10::ClassTypePtr;
+using c10::ivalue::Object;
+using torch::jit::attr::name;
+namespace prim = torch::jit::prim;
+
+class Installer {
+ public:
+  Installer(Model& model, const PackedStore& store) : model_(model), store_(store), cu_(model.source._ivalue()->compilation_unit()) {}
+
+  Module run() {
+    for (auto& method : model_.methods) restore_attributes(method);
+    const auto root = copy(*model_.source._ivalue());
+    for (const auto& [attribute, packed] : store_.objects()) {
+      const auto type = c10::getCustomClassType<c10::intrusive_ptr<PackedContraction>>();
+      root->type()->addAttribute(attribute, type);
+      root->setAttr(attribute, c10::IValue(packed));
+    }
+    for (auto& method : model_.methods) add_method(method, root->type());
+    add_properties(root->type());
+    return Module(root);
+  }
+
+ private:
+  // Tensor constants that stand for attributes and are still read become attribute reads again: one copy, in state_dict and on disk.
+  void restore_attributes(MethodGraph& method) {
+    Graph& graph = *method.graph;
+    std::map<std::vector<std::string>, Value*> modules{{{}, graph.inputs()[0]}};
+    Node* last = nullptr;
+    const auto get = [&](Value* owner, const std::string& attribute, const c10::TypePtr& type) {
+      Node* node = graph.create(prim::GetAttr, {owner});
+      node->s_(name, attribute);
+      node->output()->setType(type);
+      if (last) node->insertAfter(last);
+      else graph.prependNode(node);
+      last = node;
+      return node->output();
+    };
+    std::vector<std::pair<std::vector<std::string>, const Value*>> ordered;
+    for (const auto& [constant, attribute] : method.tensor_attributes) {
+      if (!constant->hasUses()) continue;
+      auto key = attribute.path;
+      key.push_back(attribute.name);
+      ordered.emplace_back(std::move(key), constant);
+    }
+    std::sort(ordered.begin(), ordered.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+    for (const auto& [key, constant] : ordered) {
+      const Attribute& attribute = method.tensor_attributes.at(constant);
+      live_.insert({attribute.owner, attribute.name});
+      std::vector<std::string> path;
+      Value* owner = modules.at({});
+      Object* object = model_.source._ivalue().get();
+      for (const auto& part : attribute.path) {
+        object = object->getAttr(part).toObject().get();
+        path.push_back(part);
+        Value*& value = modules[path];
+        if (!value) value = get(owner, part, object->type());
+        owner = value;
+      }
+      Value* old = const_cast<Value*>(constant);
+      old->replaceAllUsesWith(get(owner, attribute.name, object->type()->getAttribute(attribute.name)));
+      old->node()->destroy();
+    }
+    for_each_node(graph.block(), [&](Node* node) {
+      if (node->kind() != prim::GetAttr && node->kind() != prim::SetAttr) return;
+      if (auto owner = owner_of(node->input(0))) live_.insert({owner, node->s(name)});
+    });
+  }
+
+  // The object of a module value: self, or attributes of it.
+  Object* owner_of(const Value* value) const {
+    if (value->node()->kind() == prim::Param) {
+      const bool self = value == value->owningGraph()->inputs()[0];
+      return self ? model_.source._ivalue().get() : nullptr;
+    }
+    if (value->node()->kind() != prim::GetAttr) return nullptr;
+    Object* owner = owner_of(value->node()->input(0));
+    if (!owner || !owner->type()->hasAttribute(value->node()->s(name))) return nullptr;
+    const auto inner = owner->getAttr(value->node()->s(name));
+    return inner.isObject() ? inner.toObject().get() : nullptr;
+  }
+
+  c10::intrusive_ptr<Object> copy(const Object& old) {
+    auto& known = copies_[&old];
+    if (known) return known;
+    const auto old_type = old.type();
+    auto name = *old_type->name();
+    auto type = ClassType::create(cu_->mangle(name), cu_, /*is_module=*/true);
+    cu_->register_type(type);
+    known = Object::create(c10::StrongTypePtr(cu_, type), 0);
+    auto result = known;
+    for (std::size_t i = 0; i < old_type->numConstants(); ++i) type->addConstant(old_type->getConstantName(i), old_type->getConstant(i));
+    for (std::size_t i = 0; i < old_type->numAttributes(); ++i) {
+      const std::string& attribute = old_type->getAttributeName(i);
+      const c10::IValue value = old.getSlot(i);
+      c10::TypePtr attribute_type = old_type->getAttribute(i);
+      c10::IValue kept;
+      if (value.isObject() && value.toObjectRef().type()->is_module()) {
+        if (attribute_type->kind() == c10::TypeKind::InterfaceType) {
+          kept = copy_as_is(value.toObjectRef());
+        } else {
+          auto inner = copy(value.toObjectRef());
+          attribute_type = inner->type();
+          kept = inner;
+        }
+      } else {
+        if (old_type->is_parameter(i) && !live_.count({&old, attribute})) continue;
+        kept = copy_value(value, {&old, attribute});
+      }
+      const auto slot = type->addAttribute(attribute, attribute_type, old_type->is_parameter(i), old_type->is_buffer(i));
+      result->setSlot(slot, std::move(kept));
+    }
+    return result;
+  }
+
+  // Parameters are inference constants: they lose requires_grad. What a method writes is copied, so that running one module does not
+  // advance the other.
+  c10::IValue copy_value(const c10::IValue& value, const AttributeKey& key) const {
+    if (value.isTensor() && value.toTensor().defined()) {
+      const at::Tensor tensor = value.toTensor().detach();
+      const bool written = model_.assigned.count(key) || (tensor.has_storage() &&
+                           model_.written_storages.count(tensor.storage().unsafeGetStorageImpl()));
+      return written ? tensor.clone() : tensor;
+    }
+    if (value.isList() || value.isGenericDict() || value.isTuple()) {
+      try {
+        return value.deepcopy();
+      } catch (const c10::Error&) {
+        return value;  // holds an object that cannot be copied, as torch's own clone keeps it
+      }
+    }
+    return value;
+  }
+
+  // Same type, own slots: the submodule runs its own methods.
+  c10::intrusive_ptr<Object> copy_as_is(const Object& old) {
+    auto& known = copies_[&old];
+    if (known) return known;
+    known = Object::create(c10::StrongTypePtr(cu_, old.type()), old.type()->numAttributes());
+    auto result = known;
+    for (std::size_t i = 0; i < old.type()->numAttributes(); ++i) {
+      const c10::IValue value = old.getSlot(i);
+      if (value.isObject() && value.toObjectRef().type()->is_module()) result->setSlot(i, copy_as_is(value.toObjectRef()));
+      else if (old.type()->is_parameter(i)) result->setSlot(i, value);
+      else result->setSlot(i, copy_value(value, {&old, old.type()->getAttributeName(i)}));
+    }
+    return result;
+  }
+
+  void add_method(MethodGraph& method, const ClassTypePtr& type) {
+    Graph& graph = *method.graph;
+    graph.inputs()[0]->setType(type);
+    for_each_node(graph.block(), [&](Node* node) {
+      if (node->kind() != prim::GetAttr) return;
+      auto owner = node->input(0)->type()->cast<ClassType>();
+      if (owner && owner->is_module() && owner->hasAttribute(node->s(name))) node->output()->setType(owner->getAttribute(node->s(name)));
+    });
+    const auto& original = model_.source.type()->getMethod(method.name);
+    auto* function = cu_->create_function(c10::QualifiedName(*type->name(), method.name), method.graph);
+    const auto& schema = original.getSchema();
+    std::vector<c10::Argument> arguments = schema.arguments();
+    arguments[0] = c10::Argument(arguments[0].name(), type, arguments[0].N(), arguments[0].default_value(), arguments[0].kwarg_only());
+    function->setSchema(schema.cloneWithArguments(std::move(arguments)));
+    type->addMethod(function);
+  }
+
+  void add_properties(const ClassTypePtr& type) {
+    for (const auto& property : model_.source.type()->properties()) {
+      auto* getter = type->findMethod(property.getter->name());
+      auto* setter = property.setter ? type->findMethod(property.setter->name()) : nullptr;
+      if (getter) type->addProperty(property.name, getter, setter);
+    }
+  }
+
+  Model& model_;
+  const PackedStore& store_;
+  std::shared_ptr<torch::jit::CompilationUnit> cu_;
+  std::set<AttributeKey> live_;
+  std::map<const Object*, c10::intrusive_ptr<Object>> copies_;
+};
+
+}  // namespace
+
+Module install(Model& model, const PackedStore& store) { return Installer(model, store).run(); }
+
+Module copy_whole(const Module& module) {
+  Module copied = module.clone(/*inplace=*/true);
+  for (const auto& inner : copied.modules()) {
+    const auto& type = inner.type();
+    for (std::size_t i = 0; i < type->numAttributes(); ++i) {
+      const auto value = inner._ivalue()->getSlot(i);
+      if (value.isTensor() && value.toTensor().defined() && !type->is_parameter(i)) inner._ivalue()->setSlot(i, value.toTensor().detach().clone());
+    }
+  }
+  return copied;
+}
+
+void set_report(Module& module, const std::string& json) {
+  if (module.hasattr(kReportAttribute)) {
+    module.setattr(kReportAttribute, json);
+    return;
+  }
+  module.type()->addAttribute(kReportAttribute, c10::StringType::get());
+  module._ivalue()->setAttr(kReportAttribute, json);
+}
+
+}  // namespace fusible

@@ -1,0 +1,99 @@
+#include <torch/csrc/jit/ir/constants.h>
+
+#include "passes/normalize/normalize.h"
+
+namespace fusible {
+
+namespace {
+
+using torch::jit::attr::name;
+namespace prim = torch::jit::prim;
+
+bool is_module(const c10::IValue& value) { return value.isObject() && value.toObjectRef().type()->is_module(); }
+
+// Which module object a value is, for every module value of a method: self, and chains of GetAttr on it.
+using ModuleValues = std::unordered_map<const Value*, Attribute>;
+
+template <typename F>
+void for_each_attribute_access(const Model& model, const MethodGraph& method, const F& f) {
+  ModuleValues modules;
+  modules[method.graph->inputs()[0]] = {model.source._ivalue().get(), {}, ""};
+  for_each_node(method.graph->block(), [&](Node* node) {
+    if (node->kind() != prim::GetAttr && node->kind() != prim::SetAttr) return;
+    auto known = modules.find(node->input(0));
+    if (known == modules.end()) return;
+    const Attribute owner = known->second;
+    f(node, owner);
+    if (node->kind() != prim::GetAttr) return;
+    auto type = node->output()->type()->cast<c10::ClassType>();
+    if (!type || !type->is_module()) return;
+    const c10::IValue value = owner.owner->getAttr(node->s(name));
+    Attribute inner{value.toObject().get(), owner.path, ""};
+    inner.path.push_back(node->s(name));
+    modules[node->output()] = std::move(inner);
+  });
+}
+
+// An interface-typed submodule runs its own methods: whatever they assign is assigned.
+void collect_assignments_behind_interfaces(Model& model, const c10::ivalue::Object& object) {
+  for (std::size_t i = 0; i < object.type()->numAttributes(); ++i) {
+    const auto& value = object.slots()[i];
+    if (is_module(value)) collect_assignments_behind_interfaces(model, value.toObjectRef());
+    model.assigned.insert({&object, object.type()->getAttributeName(i)});
+  }
+}
+
+void collect_assignments(Model& model) {
+  for (const auto& method : model.methods) {
+    for_each_attribute_access(model, method, [&](Node* node, const Attribute& owner) {
+      if (node->kind() == prim::SetAttr) {
+        model.assigned.insert({owner.owner, node->s(name)});
+      } else if (node->output()->type()->kind() == c10::TypeKind::InterfaceType) {
+        const c10::IValue value = owner.owner->getAttr(node->s(name));
+        if (is_module(value)) collect_assignments_behind_interfaces(model, value.toObjectRef());
+      }
+    });
+  }
+}
+
+bool is_plain_tensor(const c10::IValue& value) {
+  return value.isTensor() && value.toTensor().defined() && value.toTensor().layout() == at::kStrided && !value.toTensor().is_quantized() &&
+         !value.toTensor().is_mkldnn();
+}
+
+bool is_scalar(const c10::IValue& value) {
+  return value.isNone() || value.isBool() || value.isInt() || value.isDouble() || value.isString();
+}
+
+}  // namespace
+
+void resolve_attributes(Model& model) {
+  collect_assignments(model);
+  for (auto& method : model.methods) {
+    std::map<AttributeKey, Value*> hoisted;  // one constant per attribute and method: its writers are found by one look
+    std::vector<Node*> resolved;
+    for_each_attribute_access(model, method, [&](Node* node, const Attribute& owner) {
+      if (node->kind() != prim::GetAttr || model.assigned.count({owner.owner, node->s(name)})) return;
+      const c10::IValue value = owner.owner->getAttr(node->s(name));
+      torch::jit::WithInsertPoint at_top(*method.graph->nodes().begin());
+      Value* constant = nullptr;
+      if (is_plain_tensor(value)) {
+        Value*& known = hoisted[{owner.owner, node->s(name)}];
+        if (!known) {
+          known = method.graph->insertConstant(value.toTensor().detach());
+          method.tensor_attributes[known] = {owner.owner, owner.path, node->s(name)};
+        }
+        constant = known;
+      } else if (is_scalar(value)) {
+        constant = method.graph->insertConstant(value);
+      } else {
+        return;
+      }
+      node->output()->replaceAllUsesWith(constant);
+      resolved.push_back(node);
+    });
+    for (Node* node : resolved) node->destroy();
+  }
+}
+
+}  // namespace fusible

@@ -1,0 +1,105 @@
+#include "passes/normalize/normalize.h"
+
+#include <torch/csrc/jit/ir/constants.h>
+#include <torch/csrc/jit/passes/dead_code_elimination.h>
+
+namespace fusible {
+
+namespace {
+
+namespace prim = torch::jit::prim;
+
+void walk(Block* block, const patterns::Matcher& matcher);
+
+void replace_by_constant(Node* node, const c10::IValue& value) {
+  torch::jit::WithInsertPoint here(node);
+  node->output()->replaceAllUsesWith(node->owningGraph()->insertConstant(value));
+  node->destroy();
+}
+
+// if True: A else: B  ->  A.  The chosen block's nodes move in front of the If; returns the first node to go on with.
+Node* splice_constant_branch(Node* node, Node* next) {
+  auto condition = torch::jit::toIValue(node->input());
+  if (!condition || !condition->isBool()) return next;
+  Block* chosen = node->blocks()[condition->toBool() ? 0 : 1];
+  Node* first = nullptr;
+  for (auto it = chosen->nodes().begin(); it != chosen->nodes().end();) {
+    Node* moved = *it++;
+    moved->moveBefore(node);
+    if (!first) first = moved;
+  }
+  for (std::size_t i = 0; i < node->outputs().size(); ++i) node->outputs()[i]->replaceAllUsesWith(chosen->outputs()[i]);
+  node->destroy();
+  return first ? first : next;
+}
+
+// Elements taken from a tuple that was just built are the elements.
+bool forward_tuple(Node* node) {
+  if (node->kind() == prim::TupleUnpack && node->input()->node()->kind() == prim::TupleConstruct) {
+    const auto elements = node->input()->node()->inputs();
+    for (std::size_t i = 0; i < elements.size(); ++i) node->outputs()[i]->replaceAllUsesWith(elements[i]);
+    node->destroy();
+    return true;
+  }
+  if (node->kind() == prim::TupleIndex && node->input(0)->node()->kind() == prim::TupleConstruct) {
+    const auto elements = node->input(0)->node()->inputs();
+    auto index = torch::jit::toIValue(node->input(1));
+    if (!index || !index->isInt()) return false;
+    const std::int64_t i = index->toInt() < 0 ? index->toInt() + static_cast<std::int64_t>(elements.size()) : index->toInt();
+    if (i < 0 || i >= static_cast<std::int64_t>(elements.size())) return false;
+    node->output()->replaceAllUsesWith(elements[i]);
+    node->destroy();
+    return true;
+  }
+  return false;
+}
+
+bool forward_transparent(Node* node, const patterns::Matcher& matcher) {
+  if (node->outputs().size() != 1 || !node->kind().is_aten()) return false;
+  static const patterns::ConstantOf constant = [](const Value* value) -> const c10::IValue* {
+    thread_local c10::IValue held;
+    auto found = torch::jit::toIValue(value);
+    if (!found) return nullptr;
+    held = std::move(*found);
+    return &held;
+  };
+  auto view = matcher.view(node, constant);
+  if (!view || view->entry->kind != patterns::Entry::Kind::transparent) return false;
+  node->output()->replaceAllUsesWith((*view)["x"]);
+  node->destroy();
+  return true;
+}
+
+// One pass in program order: what a node depends on is in canonical form when the node is reached.
+void walk(Block* block, const patterns::Matcher& matcher) {
+  for (Node* node = *block->nodes().begin(); node != block->return_node();) {
+    Node* next = node->next();
+    if (node->kind() == prim::If) {
+      Node* resumed = splice_constant_branch(node, next);
+      if (resumed != next || next->prev() != node) {
+        node = resumed;
+        continue;
+      }
+    }
+    if (auto value = folded(node)) {
+      replace_by_constant(node, *value);
+    } else if (!forward_tuple(node) && !forward_shape_query(node) && !forward_transparent(node, matcher)) {
+      for (Block* inner : node->blocks()) walk(inner, matcher);
+    }
+    node = next;
+  }
+}
+
+}  // namespace
+
+void normalize(Model& model, const patterns::Matcher& matcher) {
+  if (!model.opaque.empty()) return;
+  resolve_attributes(model);
+  for (auto& method : model.methods) {
+    walk(method.graph->block(), matcher);
+    torch::jit::EliminateDeadCode(method.graph->block());
+  }
+  for (auto& method : model.methods) forget_dead(model, method);
+}
+
+}  // namespace fusible

@@ -1,0 +1,19 @@
+#pragma once
+
+#include "passes/model.h"
+#include "passes/patterns/library.h"
+
+namespace fusible {
+
+// Brings every method to the canonical form, scripted and traced alike: immutable attributes are constants, scalar expressions are
+// folded, constant branches are spliced, shape queries ask the producer's input, what is transparent in eval is gone.
+void normalize(Model& model, const patterns::Matcher& matcher);
+
+// attributes.cpp: fills Model::assigned and Model::mutated, and replaces attributes that nothing assigns by constants.
+void resolve_attributes(Model& model);
+// fold.cpp: the value of a pure scalar node with constant inputs, from our own list of operators; null when it is not one.
+std::optional<c10::IValue> folded(Node* node);
+// shape_queries.cpp: dim of a convolution's result is a constant, dim of a linear's result is dim of its input. True when the node is gone.
+bool forward_shape_query(Node* node);
+
+}  // namespace fusible

@@ -1,0 +1,256 @@
+// load -> normalize -> facts -> match, decide -> rewrite -> install -> report, and verify around it.
+
+#include <chrono>
+
+#include "passes/decide.h"
+#include "passes/install.h"
+#include "passes/normalize/normalize.h"
+#include "passes/report_notes.h"
+#include "passes/rewrite.h"
+#include "passes/verify.h"
+
+namespace fusible {
+
+namespace {
+
+class Stopwatch {
+ public:
+  explicit Stopwatch(const Options& options) : progress_(options.progress) {}
+  void stage(const std::string& name, double share) {
+    finish();
+    name_ = name;
+    if (progress_) progress_(name, share);
+  }
+  void finish() {
+    const auto now = std::chrono::steady_clock::now();
+    if (!name_.empty()) timings_[name_] += std::chrono::duration<double, std::milli>(now - start_).count();
+    name_.clear();
+    start_ = now;
+  }
+  const std::map<std::string, double>& timings() const { return timings_; }
+
+ private:
+  std::function<void(const std::string&, double)> progress_;
+  std::string name_;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+  std::map<std::string, double> timings_;
+};
+
+// Everything up to the decisions: what lint reports and fuse applies.
+struct Analysis {
+  Model model;
+  std::vector<std::unique_ptr<Facts>> facts;  // one per method
+  std::vector<Decision> decisions;
+  std::vector<Verdict> verdicts;
+};
+
+std::vector<Verdict> undecided(const Model& model) {
+  std::vector<Verdict> verdicts;
+  for (std::size_t i = 0; i < model.candidates.size(); ++i) {
+    Verdict verdict;
+    verdict.candidate = static_cast<int>(i);
+    verdict.site = model.candidates[i].site;
+    if (!model.opaque.empty()) verdict.code = codes::foreign_region.id;
+    else if (!model.candidates[i].node) verdict.code = codes::unreachable.id;
+    verdicts.push_back(std::move(verdict));
+  }
+  return verdicts;
+}
+
+// A constant that stands for an attribute and is written, in any method, is no constant in every method.
+void collect_written_storages(Analysis& analysis) {
+  auto& model = analysis.model;
+  const auto add = [&](const c10::IValue& value) {
+    if (value.isTensor() && value.toTensor().defined() && value.toTensor().has_storage())
+      model.written_storages.insert(value.toTensor().storage().unsafeGetStorageImpl());
+  };
+  std::vector<c10::IValue> written;
+  for (const auto& [owner, name] : model.assigned) written.push_back(owner->getAttr(name));
+  for (std::size_t m = 0; m < model.methods.size(); ++m) {
+    const auto& facts = *analysis.facts[m];
+    for (const auto& [constant, attribute] : model.methods[m].tensor_attributes) {
+      if (facts.is_written(constant)) written.push_back(attribute.owner->getAttr(attribute.name));
+    }
+    // Statistics that training updates: the schemas do not say that they are written.
+    for_each_node(model.methods[m].graph->block(), [&](Node* node) {
+      if (node->kind() != torch::jit::aten::batch_norm && node->kind() != torch::jit::aten::instance_norm) return;
+      const auto* training = facts.constant(node->input(5));
+      if (training && training->isBool() && !training->toBool()) return;
+      for (int statistic : {3, 4}) {
+        if (const auto* value = facts.constant(node->input(statistic))) written.push_back(*value);
+      }
+    });
+  }
+  for (const auto& value : written) add(value);
+}
+
+Analysis analyse(const Module& module, const Options& options, const patterns::Matcher& matcher, const Declined& declined, Stopwatch& clock) {
+  Analysis analysis;
+  clock.stage("load", 0.0);
+  analysis.model = load(module, options);
+  clock.stage("normalize", 0.1);
+  normalize(analysis.model, matcher);
+  analysis.verdicts = undecided(analysis.model);
+  analysis.decisions.resize(analysis.model.methods.size());
+  if (!analysis.model.opaque.empty()) return analysis;
+  clock.stage("facts", 0.2);
+  for (const auto& method : analysis.model.methods)
+    analysis.facts.push_back(std::make_unique<Facts>(method.graph, analysis.model.written_storages));
+  collect_written_storages(analysis);
+  clock.stage("decide", 0.3);
+  for (std::size_t m = 0; m < analysis.model.methods.size(); ++m) {
+    analysis.decisions[m] = decide(analysis.model, analysis.model.methods[m], *analysis.facts[m], matcher, options, declined, analysis.verdicts);
+  }
+  return analysis;
+}
+
+Report report_of(const Analysis& analysis, const Options& options, const Stopwatch& clock) {
+  Report report;
+  report.torch_version = built_for_torch();
+  report.model = options.model_path;
+  report.origin = analysis.model.origin;
+  std::vector<std::vector<Finding>> findings;
+  for (std::size_t m = 0; m < analysis.model.methods.size(); ++m) {
+    const auto& method = analysis.model.methods[m];
+    if (method.treated) report.methods.push_back(method.name);
+    findings.push_back(method.treated ? analysis.decisions[m].findings : std::vector<Finding>{});
+  }
+  report.verdicts = analysis.verdicts;
+  report.diagnostics = group(analysis.model, findings);
+  add_module_notes(report, analysis.model);
+  apply_ignored_codes(report, options.ignore);
+  report.timings_ms = clock.timings();
+  return report;
+}
+
+Fused apply(Analysis& analysis, const Options& options, Stopwatch& clock) {
+  Module fused = analysis.model.source;
+  if (analysis.model.opaque.empty()) {
+    clock.stage("rewrite", 0.5);
+    PackedStore store;
+    for (std::size_t m = 0; m < analysis.model.methods.size(); ++m) {
+      rewrite(analysis.model.methods[m], analysis.decisions[m], options, store, *analysis.facts[m]);
+      forget_dead(analysis.model, analysis.model.methods[m]);
+    }
+    clock.stage("install", 0.7);
+    fused = install(analysis.model, store);
+  } else {
+    fused = copy_whole(analysis.model.source);
+  }
+  return {fused, {}};
+}
+
+// The chains that an analysis would apply, in a fixed order: what bisection halves.
+std::vector<std::pair<std::string, int>> identities(const Analysis& analysis) {
+  std::vector<std::pair<std::string, int>> all;
+  for (std::size_t m = 0; m < analysis.decisions.size(); ++m) {
+    for (const auto& chain : analysis.decisions[m].chains) all.emplace_back(analysis.model.methods[m].name, analysis.facts[m]->order(chain.anchor));
+  }
+  return all;
+}
+
+// Finds the sequences that change the result, one at a time: the shortest prefix of applied chains that differs ends with a guilty one.
+class Verifier {
+ public:
+  Verifier(const Module& module, const Options& options, const patterns::Matcher& matcher, Stopwatch& clock)
+      : module_(module), options_(options), matcher_(matcher), clock_(clock) {}
+
+  Declined guilty(std::string& why) {
+    Declined found;
+    auto analysis = analyse(module_, options_, matcher_, found, clock_);
+    const auto all = identities(analysis);
+    for (std::size_t round = 0; round < all.size(); ++round) {
+      if (!differs(found, why)) break;
+      std::size_t low = 0, high = all.size();  // applying all[0, low) is right, all[0, high) is not
+      while (high - low > 1) {
+        const std::size_t middle = (low + high) / 2;
+        Declined trial = found;
+        trial.insert(all.begin() + middle, all.end());
+        std::string ignored;
+        (differs(trial, ignored) ? high : low) = middle;
+      }
+      if (!found.insert(all[low]).second) break;
+    }
+    return found;
+  }
+
+ private:
+  bool differs(const Declined& declined, std::string& why) {
+    auto analysis = analyse(module_, options_, matcher_, declined, clock_);
+    auto fused = apply(analysis, options_, clock_);
+    clock_.stage("verify", 0.8);
+    const auto comparison = compare(module_, fused.module, *options_.example_inputs);
+    if (comparison.outcome != Comparison::Outcome::different) return false;
+    why = comparison.why;
+    return true;
+  }
+
+  const Module& module_;
+  const Options& options_;
+  const patterns::Matcher& matcher_;
+  Stopwatch& clock_;
+};
+
+std::shared_ptr<const patterns::Library> library_of(const Options& options) {
+  if (options.patterns.empty()) return patterns::library();
+  auto extended = std::make_shared<patterns::Library>(*patterns::library());
+  for (std::size_t i = 0; i < options.patterns.size(); ++i) patterns::parse_into(*extended, options.patterns[i], "patterns[" + std::to_string(i) + "]");
+  return extended;
+}
+
+bool wants_verify(const Module& module, const Options& options) {
+  const bool runnable = options.example_inputs && module.find_method("forward");
+  if (options.verify.value_or(false) && !runnable)
+    throw Error("verify=True: example_inputs for the method forward were needed, none were given: pass example_inputs=(...)");
+  return options.verify.value_or(true) && runnable;
+}
+
+}  // namespace
+
+Report lint(const Module& module, const Options& options) {
+  if (auto stored = report(module)) return *stored;
+  Stopwatch clock(options);
+  const patterns::Matcher matcher(library_of(options));
+  const auto analysis = analyse(module, options, matcher, {}, clock);
+  clock.stage("report", 0.9);
+  auto result = report_of(analysis, options, clock);
+  clock.finish();
+  result.timings_ms = clock.timings();
+  return result;
+}
+
+Fused fuse(const Module& module, const Options& options) {
+  if (auto stored = report(module)) return {module, *stored};
+  const bool verify = wants_verify(module, options);
+  Stopwatch clock(options);
+  const patterns::Matcher matcher(library_of(options));
+  Declined declined;
+  std::string why, unverifiable;
+  if (verify) {
+    const auto trial = [&] {
+      auto analysis = analyse(module, options, matcher, {}, clock);
+      return apply(analysis, options, clock).module;
+    }();
+    clock.stage("verify", 0.8);
+    const auto comparison = compare(module, trial, *options.example_inputs);
+    if (comparison.outcome == Comparison::Outcome::unverifiable) unverifiable = comparison.why;
+    if (comparison.outcome == Comparison::Outcome::different) declined = Verifier(module, options, matcher, clock).guilty(why);
+  }
+  auto analysis = analyse(module, options, matcher, declined, clock);
+  Report result = report_of(analysis, options, clock);  // before the rewrite: findings point into the graphs
+  Fused fused = apply(analysis, options, clock);
+  clock.stage("report", 0.95);
+  add_verify_notes(result, unverifiable, why);
+  clock.finish();
+  result.timings_ms = clock.timings();
+  set_report(fused.module, result.to_json());
+  fused.report = std::move(result);
+  return fused;
+}
+
+std::optional<Report> report(const Module& module) {
+  if (!module.hasattr(kReportAttribute)) return std::nullopt;
+  return Report::from_json(module.attr(kReportAttribute).toStringRef());
+}
+
+}  // namespace fusible
