@@ -1,0 +1,139 @@
+"""The Python functions over fusible._C. Types of arguments are checked here, so that every mistake gets one clear sentence."""
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.jit._recursive import wrap_cpp_module
+
+from fusible import _C
+from fusible.report import Report
+
+FusibleError = _C.FusibleError
+Progress = Callable[[str, float], None]
+
+
+def _scripted(module: Any) -> torch.jit.ScriptModule:
+    if isinstance(module, torch.jit.ScriptModule):
+        return module
+    if isinstance(module, torch.jit.ScriptFunction):
+        return _wrapped(module)
+    if isinstance(module, torch.nn.Module):
+        raise FusibleError(f"a ScriptModule was needed, found the eager {type(module).__name__}: "
+                           "script it with torch.jit.script(module.eval()), or trace it")
+    raise FusibleError(f"a ScriptModule was needed, found {type(module).__name__}: load one with torch.jit.load, or script or trace a module")
+
+
+def _wrapped(function: torch.jit.ScriptFunction) -> torch.jit.ScriptModule:
+    """A module whose forward is `function`."""
+    module = torch._C.ScriptModule(f"__torch__.{function.name or 'function'}", torch._C.CompilationUnit(), True)
+    graph = function.graph.copy()
+    module._create_method_from_graph("forward", graph)
+    return wrap_cpp_module(module)
+
+
+def _options(example_inputs: Any, **given: Any) -> dict[str, Any]:
+    if example_inputs is not None and not isinstance(example_inputs, tuple):
+        raise FusibleError(f"example_inputs: a tuple was needed, found {type(example_inputs).__name__}: pass (x,) for a single input")
+    for name in ("methods", "select", "ignore", "patterns"):
+        value = given[name]
+        if isinstance(value, str):
+            raise FusibleError(f"{name}: a list of strings was needed, found one string: pass [{value!r}]")
+        given[name] = [] if value is None else list(value)
+    given["patterns"] = [_pattern_text(item) for item in given["patterns"]]
+    return {"example_inputs": example_inputs, **given}
+
+
+def _pattern_text(path_or_text: str | os.PathLike[str]) -> str:
+    if isinstance(path_or_text, os.PathLike) or "\n" not in path_or_text:
+        path = Path(path_or_text)
+        if not path.is_file():
+            raise FusibleError(f"a pattern file was needed, found nothing at {path}")
+        return path.read_text()
+    return path_or_text
+
+
+def fuse(module: torch.jit.ScriptModule, example_inputs: tuple[Any, ...] | None = None, *, methods: Sequence[str] | None = None,
+         target: str = "cpu", strict: bool = False, verify: bool | None = None, select: Sequence[str] | None = None,
+         ignore: Sequence[str] | None = None, patterns: Sequence[str | os.PathLike[str]] | None = None,
+         progress: Progress | None = None) -> torch.jit.ScriptModule:
+    """Returns a fused copy of `module`; `module` is not changed.
+
+    `module`: scripted, traced, frozen or loaded, in eval mode. `example_inputs`: inputs of forward; with them the result is compared with
+    the original (`verify`), and a sequence that changes it is declined. `methods`: those to treat; default forward and the exported ones.
+    `target`: "cpu" (fusible operators) or "aten" (stock operators only). `strict`: only exact rewrites, no weight folds.
+    `select`, `ignore`: prefixes of patterns ("conv+batch_norm") or codes ("FUS2"). `patterns`: further pattern files or texts.
+    Raises FusibleError on unusable input; a sequence that cannot be fused is never an error, ``fusible.report(fused)`` explains it.
+    """
+    scripted = _scripted(module)
+    options = _options(example_inputs, methods=methods, target=target, strict=strict, verify=verify, select=select, ignore=ignore,
+                       patterns=patterns, progress=progress, model_path="")
+    fused, _ = _C.fuse(scripted._c, options)
+    return wrap_cpp_module(fused)
+
+
+def load(path: str | os.PathLike[str]) -> torch.jit.ScriptModule:
+    """A TorchScript archive on the CPU. Raises FusibleError with one clear sentence when `path` is not a usable archive."""
+    from fusible.archive import load_archive
+
+    return load_archive(Path(path))
+
+
+def lint(module_or_path: torch.jit.ScriptModule | str | os.PathLike[str], example_inputs: tuple[Any, ...] | None = None, *,
+         methods: Sequence[str] | None = None, target: str = "cpu", strict: bool = False, verify: bool | None = None,
+         select: Sequence[str] | None = None, ignore: Sequence[str] | None = None,
+         patterns: Sequence[str | os.PathLike[str]] | None = None, progress: Progress | None = None) -> Report:
+    """What fuse would do, and why not more. Nothing is changed and nothing of the model is run. Arguments as in fuse."""
+    path = module_or_path if isinstance(module_or_path, (str, os.PathLike)) else None
+    scripted = load(path) if path is not None else _scripted(module_or_path)
+    options = _options(example_inputs, methods=methods, target=target, strict=strict, verify=verify, select=select, ignore=ignore,
+                       patterns=patterns, progress=progress, model_path=str(path or ""))
+    return Report.from_json(_C.lint(scripted._c, options))
+
+
+def report(fused: torch.jit.ScriptModule) -> Report:
+    """What fuse did to this module, also after save and load. Raises FusibleError for a module that fuse did not make."""
+    text = _C.report(_scripted(fused)._c)
+    if text is None:
+        raise FusibleError("a module made by fusible.fuse was needed, found one without a report: call fusible.lint for what fuse would do")
+    return Report.from_json(text)
+
+
+def enable() -> None:
+    """Switches on weight-agnostic fusions in the plan of every model of this process. Warns about what keeps them from running now."""
+    _C.enable()
+    for reason in _C.why_not_running():
+        warnings.warn(f"fusible is enabled, but will not run yet: {reason}", RuntimeWarning, stacklevel=2)
+
+
+def disable() -> None:
+    """Plans made from now on are left as they are; plans that exist keep their fusions."""
+    _C.disable()
+
+
+def enabled() -> bool:
+    return _C.enabled()
+
+
+def why_not_running(module: torch.jit.ScriptModule | None = None) -> list[str]:
+    """What keeps the JIT pass from running now, one sentence each; with a module, also whether its plan was made before enable()."""
+    return _C.why_not_running(None if module is None else _scripted(module)._c)
+
+
+def load_patterns(path_or_text: str | os.PathLike[str]) -> None:
+    """Adds patterns for the rest of this process. Raises FusibleError with file, line and column when they cannot be read."""
+    name = "<text>" if isinstance(path_or_text, str) and "\n" in path_or_text else str(path_or_text)
+    _C.load_patterns(_pattern_text(path_or_text), name)
+
+
+def warmup(fused: torch.jit.ScriptModule, example_inputs: tuple[Any, ...] = ()) -> None:
+    """Packs the weights and, with `example_inputs`, runs the first calls, in which the executor makes its plan."""
+    _scripted(fused)
+    if example_inputs:
+        with torch.no_grad():
+            for _ in range(3):
+                fused(*example_inputs)

@@ -1,0 +1,89 @@
+// fusible._C: converts between Python and fusible.h, nothing more.
+
+#include <torch/csrc/jit/python/pybind_utils.h>
+#include <torch/csrc/jit/serialization/import.h>
+
+#include "fusible/fusible.h"
+
+namespace py = pybind11;
+
+namespace {
+
+using torch::jit::Module;
+
+// Inputs of forward (or of the first treated method) by the types that its schema names.
+std::vector<c10::IValue> inputs_of(const Module& module, const py::tuple& inputs, const std::vector<std::string>& methods) {
+  const auto method = module.find_method(!methods.empty() && !module.find_method("forward") ? methods[0] : "forward");
+  if (!method) throw fusible::Error("example_inputs: a method forward was needed, the module has none");
+  const auto& arguments = method->function().getSchema().arguments();
+  if (inputs.size() + 1 > arguments.size())
+    throw fusible::Error("example_inputs: at most " + std::to_string(arguments.size() - 1) + " inputs were needed, found " + std::to_string(inputs.size()));
+  std::vector<c10::IValue> values;
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    try {
+      values.push_back(torch::jit::toIValue(inputs[i], arguments[i + 1].type()));
+    } catch (const std::exception&) {
+      throw fusible::Error("example_inputs: '" + arguments[i + 1].name() + "' needs a " + arguments[i + 1].type()->repr_str() + ", found a " +
+                           std::string(py::str(py::type::handle_of(inputs[i]).attr("__name__"))));
+    }
+  }
+  return values;
+}
+
+fusible::Options options_of(const Module& module, const py::dict& given) {
+  fusible::Options options;
+  options.methods = given["methods"].cast<std::vector<std::string>>();
+  options.target = given["target"].cast<std::string>();
+  options.strict = given["strict"].cast<bool>();
+  options.select = given["select"].cast<std::vector<std::string>>();
+  options.ignore = given["ignore"].cast<std::vector<std::string>>();
+  options.patterns = given["patterns"].cast<std::vector<std::string>>();
+  options.model_path = given["model_path"].cast<std::string>();
+  if (!given["verify"].is_none()) options.verify = given["verify"].cast<bool>();
+  if (!given["example_inputs"].is_none()) options.example_inputs = inputs_of(module, given["example_inputs"].cast<py::tuple>(), options.methods);
+  if (!given["progress"].is_none()) {
+    const auto callback = given["progress"].cast<py::function>();
+    options.progress = [callback](const std::string& stage, double share) {
+      py::gil_scoped_acquire gil;
+      if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+      callback(stage, share);
+    };
+  }
+  return options;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_C, m) {
+  if (!py::detail::get_type_handle(typeid(Module), false)) {
+    throw py::import_error("fusible._C was compiled with another pybind11 than torch: rebuild it with `pip install --no-build-isolation .`");
+  }
+  py::register_exception<fusible::Error>(m, "FusibleError", PyExc_ValueError);
+  m.def("fuse", [](const Module& module, const py::dict& given) {
+    const auto options = options_of(module, given);
+    py::gil_scoped_release no_gil;
+    auto fused = fusible::fuse(module, options);
+    auto json = fused.report.to_json();
+    return std::make_pair(std::move(fused.module), std::move(json));
+  });
+  m.def("lint", [](const Module& module, const py::dict& given) {
+    const auto options = options_of(module, given);
+    py::gil_scoped_release no_gil;
+    return fusible::lint(module, options).to_json();
+  });
+  m.def("load", [](const std::string& path) {
+    py::gil_scoped_release no_gil;
+    return torch::jit::load(path, c10::Device(c10::kCPU));
+  });
+  m.def("report", [](const Module& module) -> std::optional<std::string> {
+    const auto report = fusible::report(module);
+    return report ? std::make_optional(report->to_json()) : std::nullopt;
+  });
+  m.def("enable", &fusible::enable);
+  m.def("disable", &fusible::disable);
+  m.def("enabled", &fusible::enabled);
+  m.def("why_not_running", [](const std::optional<Module>& module) { return fusible::why_not_running(module ? &*module : nullptr); }, py::arg("module") = py::none());
+  m.def("load_patterns", &fusible::load_patterns);
+  m.def("version", &fusible::version);
+  m.def("built_for_torch", &fusible::built_for_torch);
+}
