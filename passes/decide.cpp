@@ -19,8 +19,9 @@ class Decider {
 
   Decision run() {
     match_ = matcher_.match(*method_.graph, facts_.constant_of());
+    // Decomposed activations differ from the operator at infinities, where an inner step overflows.
     for (const View& view : match_.composites) {
-      if (view["x"]) composites_.emplace(view["x"], &view);
+      if (view["x"] && !options_.strict) composites_.emplace(view["x"], &view);
     }
     take_rules();
     collect_anchors();
@@ -35,18 +36,28 @@ class Decider {
   }
 
  private:
+  // Rules with the same structure are tried in file order; the first whose needs hold is taken.
   void take_rules() {
     for (const auto& match : match_.matches) {
-      if (auto finding = prove_rule(match, facts_, claimed_)) {
-        if (finding->producer) decision_.findings.push_back(std::move(*finding));
-        continue;
+      std::optional<Finding> last;
+      for (const auto* rule : *match.rules) {
+        auto candidate = match;
+        candidate.rule = rule;
+        last = prove_rule(candidate, facts_, claimed_);
+        if (last) continue;
+        accept(candidate);
+        break;
       }
-      claimed_.insert(match.nodes.begin(), match.nodes.end());
-      for (Node* node : match.nodes) {
-        if (Verdict* verdict = verdict_of(node)) mark_fused(*verdict, match.rule->name, match.rule->emit.back().op, match.nodes, node);
-      }
-      decision_.rules.push_back(match);
+      if (last && last->producer) decision_.findings.push_back(std::move(*last));
     }
+  }
+
+  void accept(const patterns::Match& match) {
+    claimed_.insert(match.nodes.begin(), match.nodes.end());
+    for (Node* node : match.nodes) {
+      if (Verdict* verdict = verdict_of(node)) mark_fused(*verdict, match.rule->name, match.rule->emit.back().op, match.nodes, node);
+    }
+    decision_.rules.push_back(match);
   }
 
   void collect_anchors() {

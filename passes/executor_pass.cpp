@@ -66,7 +66,8 @@ bool replace_chain(Graph& graph, const Chain& chain, const patterns::View& ancho
 }
 
 void fuse_plan(const std::shared_ptr<Graph>& graph) {
-  const patterns::Matcher matcher(patterns::library());
+  const auto held = patterns::matcher();
+  const patterns::Matcher& matcher = *held;
   const std::unordered_set<const void*> none;
   const Facts facts(graph, none);
   const auto constant = facts.constant_of();

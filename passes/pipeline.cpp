@@ -191,11 +191,11 @@ class Verifier {
   Stopwatch& clock_;
 };
 
-std::shared_ptr<const patterns::Library> library_of(const Options& options) {
-  if (options.patterns.empty()) return patterns::library();
+std::shared_ptr<const patterns::Matcher> matcher_for(const Options& options) {
+  if (options.patterns.empty()) return patterns::matcher();
   auto extended = std::make_shared<patterns::Library>(*patterns::library());
   for (std::size_t i = 0; i < options.patterns.size(); ++i) patterns::parse_into(*extended, options.patterns[i], "patterns[" + std::to_string(i) + "]");
-  return extended;
+  return std::make_shared<patterns::Matcher>(std::move(extended));
 }
 
 bool wants_verify(const Module& module, const Options& options) {
@@ -210,7 +210,8 @@ bool wants_verify(const Module& module, const Options& options) {
 Report lint(const Module& module, const Options& options) {
   if (auto stored = report(module)) return *stored;
   Stopwatch clock(options);
-  const patterns::Matcher matcher(library_of(options));
+  const auto held = matcher_for(options);
+  const patterns::Matcher& matcher = *held;
   const auto analysis = analyse(module, options, matcher, {}, clock);
   clock.stage("report", 0.9);
   auto result = report_of(analysis, options, clock);
@@ -223,7 +224,8 @@ Fused fuse(const Module& module, const Options& options) {
   if (auto stored = report(module)) return {module, *stored};
   const bool verify = wants_verify(module, options);
   Stopwatch clock(options);
-  const patterns::Matcher matcher(library_of(options));
+  const auto held = matcher_for(options);
+  const patterns::Matcher& matcher = *held;
   Declined declined;
   std::string why, unverifiable;
   if (verify) {

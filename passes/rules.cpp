@@ -12,25 +12,12 @@ namespace {
 using patterns::Match;
 using patterns::Operation;
 
-// "x" is a bound variable, "c.stride" an argument of the matched operation that defines c, by its name in the operator's schema.
-Value* bound_value(const Match& match, const std::string& variable) {
-  if (Value* direct = match[variable]) return direct;
-  const auto dot = variable.find('.');
-  if (dot == std::string::npos) return nullptr;
-  Value* result = match[variable.substr(0, dot)];
-  if (!result) return nullptr;
-  const auto* schema = result->node()->maybeSchema();
-  if (!schema) return nullptr;
-  const auto index = schema->argumentIndexWithName(variable.substr(dot + 1));
-  return index ? result->node()->input(*index) : nullptr;
-}
-
 class MatchedFacts : public Matched {
  public:
   MatchedFacts(const Match& match, const Facts& facts) : match_(match), facts_(facts) {}
 
   const c10::IValue* constant(const std::string& variable) const override {
-    Value* value = bound_value(match_, variable);
+    Value* value = match_[variable];
     if (!value || facts_.is_written(value)) return nullptr;
     return facts_.constant(value);
   }
@@ -47,7 +34,7 @@ class MatchedFacts : public Matched {
 
  private:
   c10::TensorTypePtr tensor_type(const std::string& variable) const {
-    Value* value = bound_value(match_, variable);
+    Value* value = match_[variable];
     return value ? value->type()->cast<c10::TensorType>() : nullptr;
   }
 
@@ -120,7 +107,7 @@ Value* emitted_argument(Graph& graph, const Match& match, const std::map<std::st
     }, *argument.equals);
   }
   if (auto it = made.find(argument.name); it != made.end()) return it->second;
-  if (Value* value = bound_value(match, argument.name)) return value;
+  if (Value* value = match[argument.name]) return value;
   throw Error("rule '" + match.rule->name + "': the emit line names '" + argument.name + "', which the match does not bind");
 }
 
