@@ -64,6 +64,7 @@ inline constexpr Code strict_numerics{"FUS701", "strict-numerics", Severity::not
 // 8xx user patterns and options
 inline constexpr Code ignored{"FUS801", "ignored", Severity::note};
 inline constexpr Code pattern_failed{"FUS802", "pattern-failed", Severity::warning};
+inline constexpr Code unused_suppression{"FUS803", "unused-suppression", Severity::note};  // found by the linter, from comments in the source
 // 9xx internal
 inline constexpr Code internal{"FUS901", "internal", Severity::warning};
 }  // namespace codes
