@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 SCHEMA = 1
@@ -139,7 +139,7 @@ class Report:
     verdicts: tuple[Verdict, ...]
     diagnostics: tuple[Diagnostic, ...]
     timings_ms: dict[str, float] = field(repr=False)
-    text: str = field(repr=False)
+    version: str = ""
 
     @classmethod
     def from_json(cls, text: str) -> Report:
@@ -152,7 +152,7 @@ class Report:
                 torch=data["torch"], model=data["model"]["path"], origin=data["model"]["origin"], methods=tuple(data["model"]["methods"]),
                 verdicts=tuple(Verdict.from_dict(v) for v in data["verdicts"]),
                 diagnostics=tuple(Diagnostic.from_dict(d) for d in data["diagnostics"]),
-                timings_ms=data["timings_ms"], text=text)
+                timings_ms=data["timings_ms"], version=data["tool"]["version"])
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"a fusible report in JSON was needed, found text that is none: {error}") from error
 
@@ -166,5 +166,33 @@ class Report:
         statuses = [v.status for v in self.verdicts]
         return {"candidates": len(statuses), **{status: statuses.count(status) for status in ("fused", "declined", "suppressed")}}
 
+    @property
+    def fused_share(self) -> float:
+        """Fused candidates over fused and declined ones; 1 when there are neither."""
+        counted = self.counts["fused"] + self.counts["declined"]
+        return self.counts["fused"] / counted if counted else 1.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The object of docs/report-schema.md."""
+        return {
+            "schema": SCHEMA, "tool": {"name": "fusible", "version": self.version}, "torch": self.torch,
+            "model": {"path": self.model, "origin": self.origin, "methods": list(self.methods)}, "counts": self.counts,
+            "verdicts": [asdict(v) for v in self.verdicts], "diagnostics": [asdict(d) for d in self.diagnostics],
+            "timings_ms": self.timings_ms}
+
     def to_json(self) -> str:
-        return self.text
+        return json.dumps(self.to_dict())
+
+    def to_sarif(self) -> str:
+        return self._rendered("sarif")
+
+    def to_html(self) -> str:
+        return self._rendered("html")
+
+    def __str__(self) -> str:
+        return self._rendered("full")
+
+    def _rendered(self, name: str) -> str:
+        from fusible.render import render
+
+        return render(name, [self])
