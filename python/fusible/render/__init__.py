@@ -1,0 +1,19 @@
+"""Formats of a report, one file each: `render(reports, style) -> str`, computed from the Report alone. Needs no torch."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+
+from fusible.render.style import PLAIN, Style
+from fusible.report import Report
+
+FORMATS = ("full", "concise", "json", "sarif", "github", "gitlab", "junit", "rdjson", "remarks", "markdown", "html")
+
+__all__ = ["FORMATS", "PLAIN", "Style", "render"]
+
+
+def render(name: str, reports: Sequence[Report], style: Style = PLAIN) -> str:
+    """Raises ValueError for a format that is not in FORMATS."""
+    if name not in FORMATS:
+        raise ValueError(f"a format was needed (one of {', '.join(FORMATS)}), found {name!r}")
+    return import_module(f"fusible.render.{name}").render(reports, style)

@@ -1,0 +1,28 @@
+"""A summary for pull requests and $GITHUB_STEP_SUMMARY."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fusible.render import summary
+from fusible.render.style import Style, active, annotated, named
+from fusible.report import Report
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+
+
+def render(reports: Sequence[Report], style: Style) -> str:
+    lines = ["| model | candidates | fused | declined | suppressed | share |", "|---|---:|---:|---:|---:|---:|"]
+    for r in reports:
+        c = r.counts
+        lines.append(f"| {_cell(r.model or 'model')} | {c['candidates']} | {c['fused']} | {c['declined']} | {c['suppressed']} | {r.fused_share:.1%} |")
+    if any(active(r) for r in reports):
+        lines += ["", "| | finding | module | place | sites |", "|---|---|---|---|---:|"]
+    for report in reports:
+        for d in active(report):
+            path, place = annotated(d, report, style)
+            where = f"{path}:{place.line}" if place else path
+            name = named(d.sites[0], report) if d.sites else ""
+            lines.append(f"| {d.severity} | **{d.code}** {_cell(d.message)} | {_cell(name)} | {_cell(where)} | {len(d.sites) or ''} |")
+    return "\n".join([*lines, "", summary.totals(reports)]) + "\n"

@@ -1,0 +1,106 @@
+"""How a report is written: terminal abilities, and how places are named on this machine."""
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TextIO
+
+from fusible.report import Diagnostic, Location, Report, Site
+
+ANSI = {"bold": "1", "dim": "2", "red": "31;1", "yellow": "33;1", "blue": "34;1", "green": "32;1"}
+SEVERITY_COLOUR = {"error": "red", "warning": "yellow", "note": "blue"}
+RANK = {"note": 0, "warning": 1, "error": 2}
+
+
+@dataclass(frozen=True)
+class Style:
+    colour: bool = False
+    hyperlinks: bool = False
+    width: int = 80
+    show_fused: bool = False
+    source: bool = True
+    source_root: Path = Path(".")
+    path_map: dict[str, str] = field(default_factory=dict)
+
+    def paint(self, text: str, colour: str) -> str:
+        return f"\033[{ANSI[colour]}m{text}\033[0m" if self.colour and text else text
+
+    def link(self, text: str, target: str) -> str:
+        """OSC 8; `target` is a file or an address."""
+        return f"\033]8;;{target}\033\\{text}\033]8;;\033\\" if self.hyperlinks else text
+
+    def resolve(self, file: str) -> Path | None:
+        """The file of the exporting machine as it lies here, or None."""
+        for prefix, replacement in self.path_map.items():
+            if file.startswith(prefix):
+                file = replacement + file[len(prefix):]
+                break
+        for path in (Path(file), self.source_root / file):
+            if path.is_file():
+                return path
+        return None
+
+    def shown(self, file: str) -> str:
+        """Relative to the source root where the file lies below it, else as the archive names it."""
+        return self.relative(file) or file
+
+    def relative(self, file: str) -> str | None:
+        """The path below the source root with '/', or None: what code hosts can annotate."""
+        path = self.resolve(file)
+        if path is None:
+            return None
+        try:
+            return path.resolve().relative_to(self.source_root.resolve()).as_posix()
+        except ValueError:
+            return None
+
+    def model_uri(self, report: Report) -> str:
+        return self.relative(report.model) or Path(report.model).as_posix() if report.model else "model"
+
+
+PLAIN = Style()
+
+
+def for_stream(stream: TextIO, colour: str = "auto", **given: object) -> Style:
+    """`colour`: "auto" follows the terminal, NO_COLOR and FORCE_COLOR; "always"; "never"."""
+    terminal = stream.isatty()
+    wanted = terminal and "NO_COLOR" not in os.environ or bool(os.environ.get("FORCE_COLOR"))
+    on = wanted if colour == "auto" else colour == "always"
+    return Style(colour=on, hyperlinks=terminal and on and os.environ.get("TERM") != "dumb", **given)  # type: ignore[arg-type]
+
+
+def active(report: Report) -> list[Diagnostic]:
+    return [d for d in report.diagnostics if not d.suppressed]
+
+
+def annotated(diagnostic: Diagnostic, report: Report, style: Style) -> tuple[str, Location | None]:
+    """(path, place) that a code host can show: the user's line below the source root, else the model file without a line."""
+    for site in diagnostic.sites:
+        if site.location.known and (path := style.relative(site.location.file)):
+            return path, site.location
+    return style.model_uri(report), None
+
+
+def named(site: Site, report: Report) -> str:
+    """What a person calls a node: its module path, or its operator and ordinal where the archive lost the path."""
+    if site.module_path:
+        return site.module_path
+    if not site.op:
+        return ""
+    if not site.ordinal:
+        return f"{site.method}, {site.op}"
+    total = sum(v.site.op == site.op and v.site.method == site.method for v in report.verdicts)
+    return f"{site.method}, {site.op} #{site.ordinal} of {total}"
+
+
+def sentence(diagnostic: Diagnostic) -> str:
+    """The whole finding in one line, for formats without structure."""
+    parts = [diagnostic.message]
+    if diagnostic.needed:
+        parts.append(f"needed {diagnostic.needed}, found {diagnostic.found}")
+    if diagnostic.help:
+        parts.append(f"help: {diagnostic.help}")
+    if len(diagnostic.sites) > 1:
+        parts.append(f"{len(diagnostic.sites)} places")
+    return "; ".join(parts)

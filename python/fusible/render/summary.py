@@ -1,0 +1,53 @@
+"""Counts that several formats print."""
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from fusible.render.style import active
+from fusible.report import Report
+
+
+def fused_patterns(report: Report) -> Counter[str]:
+    """Fused operators per pattern. A batch_norm that a contraction absorbed is a candidate of its own, but no operator of its own."""
+    return Counter(v.pattern for v in report.fused if not (v.site.op == "aten::batch_norm" and "+" in v.pattern))
+
+
+def declined_codes(report: Report) -> Counter[str]:
+    return Counter(v.code for v in report.verdicts if v.status == "declined")
+
+
+def severities(reports: Sequence[Report]) -> Counter[str]:
+    return Counter(d.severity for r in reports for d in active(r))
+
+
+def listed(counts: Counter[str], separator: str) -> str:
+    return ", ".join(f"{name}{separator}{n}" for name, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def line(report: Report) -> str:
+    """"model.pt  23 candidates: 17 fused (conv+relu 12) · 5 declined (FUS201 ×3) · 1 suppressed"."""
+    counts = report.counts
+    fused, declined = listed(fused_patterns(report), " "), listed(declined_codes(report), " ×")
+    return (f"{report.model or 'model'}  {counts['candidates']} candidates: {counts['fused']} fused" + (f" ({fused})" if fused else "") +
+            f" · {counts['declined']} declined" + (f" ({declined})" if declined else "") + f" · {counts['suppressed']} suppressed")
+
+
+def plural(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+def totals(reports: Sequence[Report]) -> str:
+    """"1 model, 5 warnings, 2 notes"."""
+    found = severities(reports)
+    parts = [plural(len(reports), "model")] + [plural(found[s], s) for s in ("error", "warning", "note") if found[s]]
+    return ", ".join(parts if len(parts) > 1 else [*parts, "no findings"])
+
+
+def amount(n: float) -> str:
+    """1234567 -> "1.2 MB"."""
+    for unit in ("B", "kB", "MB"):
+        if n < 1000:
+            return f"{n:.0f} B" if unit == "B" else f"{n:.1f} {unit}"
+        n /= 1000
+    return f"{n:.1f} GB"
