@@ -19,8 +19,8 @@ inline constexpr std::int64_t kStateVersion = 1;
 using SavedState = std::tuple<std::int64_t, c10::Dict<std::string, at::Tensor>, c10::Dict<std::string, std::vector<std::int64_t>>,
                               c10::Dict<std::string, std::string>>;
 
-SavedState save_state(const ContractionSpec& spec);
+FUSIBLE_API SavedState save_state(const ContractionSpec& spec);
 // Throws c10::Error when `state` was written by a later format or its values cannot be a ContractionSpec.
-ContractionSpec load_state(const SavedState& state);
+FUSIBLE_API ContractionSpec load_state(const SavedState& state);
 
 }  // namespace fusible

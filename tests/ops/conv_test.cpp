@@ -9,7 +9,6 @@ struct Case {
   at::Tensor x;
 };
 
-// Large enough for the oneDNN path (more than 2^20 multiply-adds) and small ones that stay with ATen.
 std::vector<Case> conv_cases() {
   at::manual_seed(1);
   std::vector<Case> cases;
@@ -52,9 +51,18 @@ at::Tensor channels_last(const at::Tensor& t) {
 
 constexpr const char* kChains[] = {"relu", "silu", "gelu(tanh)|clamp(none, 1)", "leaky_relu(0.1)|rsub(1)"};
 
+// A batch so large that the oneDNN path takes it (2^24 multiply-adds); the cases themselves stay with ATen.
+at::Tensor many(const at::Tensor& x) {
+  std::vector<std::int64_t> times(x.dim(), 1);
+  times[0] = 16;
+  return x.repeat(times);
+}
+
 TEST(Conv, MatchesAtenInValuesAndStrides) {
   const at::NoGradGuard no_grad;
-  for (const Case& c : conv_cases())
+  auto cases = conv_cases();
+  for (const Case& c : conv_cases()) cases.push_back({c.name, c.spec, many(c.x)});
+  for (const Case& c : cases)
     for (const bool weight_last : {false, true})
       for (const bool x_last : {false, true}) {
         ContractionSpec spec = c.spec;
