@@ -148,8 +148,7 @@ def _write(text: str, output: Path | None, stdout: TextIO) -> None:
         output.write_text(text, encoding="utf-8")
 
 
-def _fails(reports: list[Report], settings: config.Settings, log: TextIO) -> bool:
-    broken = [text for r in reports for text in broken_budgets(r, settings)]
+def _fails(reports: list[Report], settings: config.Settings, broken: list[str], log: TextIO) -> bool:
     for text in broken:
         print(f"error: {text}", file=log)
     found = settings.fail_on != "never" and any(RANK[d.severity] >= RANK[settings.fail_on] for r in reports for d in active(r))
@@ -177,6 +176,7 @@ def run_lint(reports: Iterable[Report | Unusable], args: argparse.Namespace, std
         if args.write_baseline:
             print(f"{args.write_baseline}: {summary.plural(baseline.write(args.write_baseline, done), 'finding')} accepted", file=log)
             return UNUSABLE if unusable else CLEAN
+        broken = [text for r in done for text in broken_budgets(r, settings)]
         if settings.baseline:
             done = _accept_baseline(done, Path(settings.baseline), log)
         _write(statistics(done) if args.statistics else render(settings.output_format, done, style), args.output, stdout)
@@ -185,4 +185,4 @@ def run_lint(reports: Iterable[Report | Unusable], args: argparse.Namespace, std
         return UNUSABLE
     if unusable:
         return UNUSABLE
-    return FINDINGS if _fails(done, settings, log) and not settings.exit_zero else CLEAN
+    return FINDINGS if _fails(done, settings, broken, log) and not settings.exit_zero else CLEAN

@@ -81,7 +81,8 @@ def _where(diagnostic: Diagnostic, report: Report, style: Style) -> str:
     path = style.resolve(place.file)
     left = "  --> " + (style.link(text, path.resolve().as_uri()) if path else text)
     right = f"module {name}{count}" if diagnostic.sites[0].module_path else count.strip()
-    return left + (" " * max(style.width - 6 - len(text) - len(right), 2) + right if right else "")
+    free = style.width - 6 - len(text) - len(right)
+    return left + ("" if not right else " " * free + right if free >= 2 else "\n      " + right)
 
 
 def _notes(diagnostic: Diagnostic, report: Report, style: Style) -> list[str]:
