@@ -1,9 +1,10 @@
-// load -> normalize -> facts -> match, decide -> rewrite -> install -> report, and verify around it.
+// load -> normalize -> facts -> match, decide -> rewrite -> layout -> install -> report, and verify around it.
 
 #include <chrono>
 
 #include "passes/decide.h"
 #include "passes/install.h"
+#include "passes/layout.h"
 #include "passes/normalize/normalize.h"
 #include "passes/report_notes.h"
 #include "passes/rewrite.h"
@@ -132,6 +133,8 @@ Fused apply(Analysis& analysis, const Options& options, Stopwatch& clock) {
       rewrite(analysis.model.methods[m], analysis.decisions[m], options, store, *analysis.facts[m]);
       forget_dead(analysis.model, analysis.model.methods[m]);
     }
+    clock.stage("layout", 0.6);
+    for (auto& method : analysis.model.methods) choose_layout(method, store.objects());
     clock.stage("install", 0.7);
     fused = install(analysis.model, store);
   } else {

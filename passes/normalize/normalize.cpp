@@ -2,6 +2,7 @@
 
 #include <torch/csrc/jit/ir/constants.h>
 #include <torch/csrc/jit/passes/dead_code_elimination.h>
+#include <torch/csrc/jit/passes/remove_mutation.h>
 
 namespace fusible {
 
@@ -90,6 +91,13 @@ void walk(Block* block, const patterns::Matcher& matcher) {
   }
 }
 
+// features = [x]; features.append(y); cat(features)  ->  cat([x, y]), where the list is local.
+void spell_out_lists(const std::shared_ptr<Graph>& graph) {
+  bool appends = false;
+  for_each_node(graph->block(), [&](Node* node) { appends |= node->kind() == torch::jit::aten::append; });
+  if (appends) torch::jit::RemoveListMutation(graph);
+}
+
 }  // namespace
 
 void normalize(Model& model, const patterns::Matcher& matcher) {
@@ -97,6 +105,7 @@ void normalize(Model& model, const patterns::Matcher& matcher) {
   resolve_attributes(model);
   for (auto& method : model.methods) {
     walk(method.graph->block(), matcher);
+    spell_out_lists(method.graph);
     torch::jit::EliminateDeadCode(method.graph->block());
   }
   for (auto& method : model.methods) forget_dead(model, method);

@@ -1,0 +1,33 @@
+// fusible::to_channels_last, fusible::restore_layout
+// The borders of a channels_last run (passes/layout.cpp). Both leave anything but a 4-D tensor as it is; differentiable.
+
+#include <ATen/ATen.h>
+#include <torch/library.h>
+
+namespace fusible {
+namespace {
+
+bool is_channels_last(const at::Tensor& t) { return t.dim() == 4 && t.suggest_memory_format() == at::MemoryFormat::ChannelsLast; }
+
+// x [N, C, H, W] with channels innermost; x itself when it is so already.
+at::Tensor to_channels_last(const at::Tensor& x) { return x.dim() == 4 ? x.contiguous(at::MemoryFormat::ChannelsLast) : x; }
+
+// y [N, C, H, W] with the strides that the original gives: channels_last when all of `like`, the tensors that its format comes from,
+// are channels_last, contiguous otherwise.
+at::Tensor restore_layout(const at::Tensor& y, at::TensorList like) {
+  if (y.dim() != 4) return y;
+  const bool kept = std::all_of(like.begin(), like.end(), is_channels_last);
+  return y.contiguous(kept ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous);
+}
+
+TORCH_LIBRARY_FRAGMENT(fusible, m) {
+  m.def("to_channels_last(Tensor(a) x) -> Tensor(a)");
+  m.def("restore_layout(Tensor(a) y, Tensor[] like) -> Tensor(a)");
+}
+TORCH_LIBRARY_IMPL(fusible, CompositeImplicitAutograd, m) {
+  m.impl("to_channels_last", to_channels_last);
+  m.impl("restore_layout", restore_layout);
+}
+
+}  // namespace
+}  // namespace fusible

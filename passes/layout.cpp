@@ -1,0 +1,232 @@
+#include "passes/layout.h"
+
+#include <torch/csrc/jit/ir/alias_analysis.h>
+#include <torch/csrc/jit/ir/constants.h>
+
+#include "ops/packed.h"
+
+namespace fusible {
+
+namespace {
+
+namespace prim = torch::jit::prim;
+using PackedObjects = std::map<std::string, c10::intrusive_ptr<PackedContraction>>;
+
+// Operators that compute the same numbers in either layout and hand the layout on. Inputs that are images come first.
+std::size_t image_inputs(const Node* node) {
+  static const std::unordered_map<std::string, std::size_t> kinds{
+      {"aten::max_pool2d", 1}, {"aten::avg_pool2d", 1}, {"aten::adaptive_avg_pool2d", 1}, {"aten::batch_norm", 1}, {"aten::relu", 1},
+      {"aten::relu_", 1}, {"aten::relu6", 1}, {"aten::hardtanh", 1}, {"aten::hardtanh_", 1}, {"aten::silu", 1}, {"aten::silu_", 1},
+      {"aten::hardswish", 1}, {"aten::hardswish_", 1}, {"aten::hardsigmoid", 1}, {"aten::sigmoid", 1}, {"aten::tanh", 1}, {"aten::gelu", 1},
+      {"aten::leaky_relu", 1}, {"aten::leaky_relu_", 1}, {"aten::elu", 1}, {"aten::add", 2}, {"aten::mul", 2}, {"aten::sub", 2}, {"aten::cat", 1}};
+  auto it = kinds.find(node->kind().toQualString());
+  return it == kinds.end() ? 0 : it->second;
+}
+
+// Constants and weights broadcast in either layout; they are no images.
+bool is_image(const Value* value) {
+  const auto kind = value->node()->kind();
+  return value->type()->kind() == c10::TypeKind::TensorType && kind != prim::Constant && kind != prim::GetAttr;
+}
+
+struct Run {
+  std::vector<Node*> nodes;
+  int convolutions = 0;
+};
+
+class Layout {
+ public:
+  Layout(MethodGraph& method, const PackedObjects& packed) : graph_(*method.graph), packed_(packed), aliases_(method.graph) {}
+
+  void run() { visit(graph_.block()); }
+
+ private:
+  const ContractionSpec* convolution(const Node* node) const {
+    if (node->kind() != c10::Symbol::fromQualString("fusible::conv")) return nullptr;
+    const Node* attribute = node->input(1)->node();
+    if (attribute->kind() != prim::GetAttr) return nullptr;
+    auto it = packed_.find(attribute->s(torch::jit::attr::name));
+    if (it == packed_.end()) return nullptr;
+    const auto& spec = it->second->spec();
+    return spec.weight.dim() == 4 && spec.weight.suggest_memory_format() == at::MemoryFormat::Contiguous ? &spec : nullptr;
+  }
+
+  // The image operands of a node that can be part of a run, in the order that decides the result's layout; empty: it cannot.
+  std::vector<Value*> images(Node* node) const {
+    if (convolution(node)) {
+      std::vector<Value*> all{node->input(0)};
+      for (Value* operand : node->input(3)->node()->inputs()) {
+        if (is_image(operand)) all.push_back(operand);
+      }
+      return all;
+    }
+    const std::size_t count = image_inputs(node);
+    if (count == 0 || node->outputs().size() != 1 || !is_image(node->output())) return {};
+    if (node->kind() == torch::jit::aten::cat) {
+      const auto dim = torch::jit::toIValue(node->input(1));
+      if (node->input(0)->node()->kind() != prim::ListConstruct || !dim || !dim->isInt() || dim->toInt() != 1) return {};
+      return node->input(0)->node()->inputs().vec();
+    }
+    std::vector<Value*> all;
+    for (std::size_t i = 0; i < count; ++i) {
+      if (is_image(node->input(i))) all.push_back(node->input(i));
+    }
+    return all;
+  }
+
+  void visit(Block* block) {
+    for (auto& run : runs(block)) convert(run);
+    for (Node* node : block->nodes()) {
+      for (Block* inner : node->blocks()) visit(inner);
+    }
+  }
+
+  // Connected groups: a node joins the run of an image operand, or begins one when it is a convolution.
+  std::vector<Run> runs(Block* block) {
+    std::vector<Run> all;
+    std::vector<std::size_t> merged_into;
+    std::unordered_map<const Value*, std::size_t> run_of;
+    const auto find = [&](std::size_t i) {
+      while (merged_into[i] != i) i = merged_into[i];
+      return i;
+    };
+    for (Node* node : block->nodes()) {
+      const auto operands = images(node);
+      if (operands.empty() || !may_move(node, operands, run_of)) continue;
+      std::optional<std::size_t> own;
+      for (Value* operand : operands) {
+        auto it = run_of.find(operand);
+        if (it == run_of.end()) continue;
+        const std::size_t other = find(it->second);
+        if (!own) own = other;
+        if (other == *own) continue;
+        merged_into[other] = *own;
+        all[*own].nodes.insert(all[*own].nodes.end(), all[other].nodes.begin(), all[other].nodes.end());
+        all[*own].convolutions += all[other].convolutions;
+        all[other] = {};
+      }
+      if (!own) {
+        if (!convolution(node)) continue;
+        own = all.size();
+        merged_into.push_back(*own);
+        all.emplace_back();
+      }
+      all[*own].nodes.push_back(node);
+      all[*own].convolutions += convolution(node) != nullptr;
+      run_of[node->output()] = *own;
+    }
+    return all;
+  }
+
+  // An operator in place may only write a value made inside a run; a value that crosses a border must never be written.
+  bool may_move(Node* node, const std::vector<Value*>& operands, const std::unordered_map<const Value*, std::size_t>& run_of) const {
+    const auto* schema = node->maybeSchema();
+    const bool writes = schema && schema->is_mutable();
+    if (writes && !run_of.count(operands[0])) return false;
+    for (const Value* operand : operands) {
+      if (!run_of.count(operand) && aliases_.hasWriters(operand)) return false;
+    }
+    for (const auto& use : node->output()->uses()) {
+      const bool inside = image_inputs(use.user) || convolution(use.user);
+      if (!inside && aliases_.hasWriters(node->output())) return false;
+    }
+    return true;
+  }
+
+  void convert(Run& run) {
+    if (run.convolutions < 2) return;
+    const std::unordered_set<const Node*> inside(run.nodes.begin(), run.nodes.end());
+    std::vector<Value*> entries, exits;
+    for (Node* node : run.nodes) {
+      for (Value* operand : images(node)) {
+        if (!inside.count(operand->node()) && std::find(entries.begin(), entries.end(), operand) == entries.end()) entries.push_back(operand);
+      }
+      if (leaves(node->output(), inside)) exits.push_back(node->output());
+    }
+    if (static_cast<int>(entries.size() + exits.size()) > run.convolutions) return;
+    std::sort(run.nodes.begin(), run.nodes.end(), [](const Node* a, const Node* b) { return a->isBefore(b); });
+    for (Node* node : run.nodes) remember_format(node, inside);
+    for (Value* exit : exits) restore(exit, inside);
+    for (Value* entry : entries) enter(entry, run.nodes);
+  }
+
+  // A list of operands belongs to the one node that takes it; sizes are the same in every layout.
+  static bool stays(const torch::jit::Use& use, const std::unordered_set<const Node*>& inside) {
+    if (inside.count(use.user) || use.user->kind() == torch::jit::aten::dim || use.user->kind() == torch::jit::aten::size) return true;
+    if (use.user->kind() != prim::ListConstruct) return false;
+    const auto& uses = use.user->output()->uses();
+    return std::all_of(uses.begin(), uses.end(), [&](const auto& inner) { return inside.count(inner.user) != 0; });
+  }
+
+  static bool leaves(const Value* value, const std::unordered_set<const Node*>& inside) {
+    return !std::all_of(value->uses().begin(), value->uses().end(), [&](const auto& use) { return stays(use, inside); });
+  }
+
+  // The tensors whose layout the original's result has: that of the first image operand, for cat of all of them.
+  void remember_format(Node* node, const std::unordered_set<const Node*>& inside) {
+    auto operands = images(node);
+    if (node->kind() != torch::jit::aten::cat && !reversed(node)) operands.resize(1);
+    std::vector<Value*> like;
+    for (Value* operand : operands) {
+      const auto sources = inside.count(operand->node()) ? formats_.at(operand) : std::vector<Value*>{operand};
+      for (Value* source : sources) {
+        if (std::find(like.begin(), like.end(), source) == like.end()) like.push_back(source);
+      }
+    }
+    formats_[node->output()] = std::move(like);
+  }
+
+  // With an operand on the left of the chain, the first one that is not the convolution may decide: take all.
+  static bool reversed(const Node* node) {
+    const auto text = node->inputs().size() > 2 ? torch::jit::toIValue(node->input(2)) : std::nullopt;
+    return text && text->isString() && (text->toStringRef().rfind("r", 0) == 0 || text->toStringRef().find("|r") != std::string::npos) &&
+           node->kind().ns() != torch::jit::aten::relu.ns();
+  }
+
+  void restore(Value* exit, const std::unordered_set<const Node*>& inside) {
+    Node* producer = exit->node();
+    torch::jit::WithInsertPoint here(producer->next());
+    Node* list = graph_.insertNode(graph_.createList(c10::TensorType::get(), formats_.at(exit)));
+    Node* restored = graph_.insertNode(graph_.create(c10::Symbol::fromQualString("fusible::restore_layout"), {exit, list->output()}));
+    restored->copyMetadata(producer);
+    restored->output()->setType(c10::TensorType::get());
+    const auto uses = exit->uses();
+    for (const auto& use : uses) {
+      if (use.user != restored && !stays(use, inside)) use.user->replaceInput(use.offset, restored->output());
+    }
+  }
+
+  void enter(Value* entry, const std::vector<Node*>& nodes) {
+    Node* first = nullptr;
+    std::vector<std::pair<Node*, std::size_t>> uses;
+    for (Node* node : nodes) {
+      for (std::size_t i = 0; i < node->inputs().size(); ++i) {
+        Node* list = node->input(i)->node();
+        if (node->input(i) == entry) uses.emplace_back(node, i);
+        if (list->kind() != prim::ListConstruct) continue;
+        for (std::size_t j = 0; j < list->inputs().size(); ++j) {
+          if (list->input(j) == entry) uses.emplace_back(list, j);
+        }
+      }
+    }
+    for (const auto& [node, offset] : uses) {
+      if (!first || node->isBefore(first)) first = node;
+    }
+    torch::jit::WithInsertPoint here(first);
+    Node* converted = graph_.insertNode(graph_.create(c10::Symbol::fromQualString("fusible::to_channels_last"), {entry}));
+    converted->copyMetadata(first);
+    converted->output()->setType(c10::TensorType::get());
+    for (const auto& [node, offset] : uses) node->replaceInput(offset, converted->output());
+  }
+
+  Graph& graph_;
+  const PackedObjects& packed_;
+  torch::jit::AliasDb aliases_;
+  std::unordered_map<const Value*, std::vector<Value*>> formats_;
+};
+
+}  // namespace
+
+void choose_layout(MethodGraph& method, const PackedObjects& packed) { Layout(method, packed).run(); }
+
+}  // namespace fusible
