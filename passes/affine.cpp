@@ -39,11 +39,7 @@ std::string scalar_text(const c10::IValue& value) {
 }
 
 Decided<Affine> batch_norm_affine(const patterns::View& view, const ContractionSpec& spec, const Facts& facts) {
-  const auto* training = facts.constant(view["training"]);
-  if (!training || !training->isBool() || training->toBool())
-    return Decline{codes::training_batch_norm, "batch_norm with training=False", training ? "training=True" : "training decided at run time",
-                   "call eval() on the whole model before it is scripted, traced or saved",
-                   {Fix::Kind::call, "model.eval()", false}};
+  // First: without statistics eval() changes nothing (track_running_stats=False exports training=True in eval mode).
   const auto absent = [](const Value* value) { return value->type()->kind() == c10::TypeKind::NoneType; };
   Value* mean_value = view["running_mean"];
   Value* var_value = view["running_var"];
@@ -52,6 +48,11 @@ Decided<Affine> batch_norm_affine(const patterns::View& view, const ContractionS
     return Decline{codes::no_running_statistics, "batch_norm with running statistics", "none: it normalises with the batch's own",
                    "train with track_running_stats=True, or keep it: its result depends on the batch",
                    {Fix::Kind::model_edit, "BatchNorm(..., track_running_stats=True)", false}};
+  const auto* training = facts.constant(view["training"]);
+  if (!training || !training->isBool() || training->toBool())
+    return Decline{codes::training_batch_norm, "batch_norm with training=False", training ? "training=True" : "training decided at run time",
+                   "call eval() on the whole model before it is scripted, traced or saved",
+                   {Fix::Kind::call, "model.eval()", false}};
   const std::int64_t channels = spec.out_channels();
   std::vector<at::Tensor> operands;  // weight, bias, running_mean, running_var
   for (const char* role : {"weight", "bias", "running_mean", "running_var"}) {

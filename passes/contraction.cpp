@@ -122,6 +122,8 @@ Decided<Chain> read_contraction(const patterns::View& view, const Facts& facts) 
       return Decline{codes::unsupported_attribute, "a weight of rank " + std::to_string(spatial + 2), "rank " + std::to_string(weight->dim()),
                      "nothing: the model raises here", {}};
     if (auto decline = read_conv_attributes(view, facts, spec)) return *decline;
+    // conv2d takes an image without a batch; convolution and _convolution, which take any number of spatial dimensions, raise.
+    if (!spatial) spec.expected_rank = weight->dim();
   }
   if (spec.bias.defined() && (spec.bias.dim() != 1 || spec.bias.size(0) != spec.out_channels() || spec.bias.scalar_type() != spec.weight.scalar_type()))
     return Decline{codes::dtype, "a bias of the weight's dtype with one entry per output channel",
