@@ -130,7 +130,10 @@ def apply_comments(report: Report, resolve: Resolve = on_disk) -> Report:
             return bool(covering)
         return test
 
-    diagnostics = [part for d in report.diagnostics for part in split(d, hides(d.code))]
+    diagnostics = []
+    for d in report.diagnostics:
+        hidden = {site for site in d.sites if hides(d.code)(site)}  # asked of suppressed findings too: their comments are not unused
+        diagnostics += split(d, hidden.__contains__)
     for comment in known:
         if idle := [code for code in comment.codes if (comment, code) not in used]:
             diagnostics.append(_unused(comment, idle))

@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fusible.render import summary
-from fusible.render.style import SEVERITY_COLOUR, Style, active, named
+from fusible.render.style import SEVERITY_COLOUR, Style, active, named, printable
 from fusible.report import Diagnostic, Report
 
 
@@ -17,6 +17,7 @@ def _line(diagnostic: Diagnostic, report: Report, style: Style) -> str:
 
 
 def render(reports: Sequence[Report], style: Style) -> str:
+    reports = [printable(report) for report in reports]
     lines = [_line(d, report, style) for report in reports for d in active(report)]
     if style.show_fused:
         lines += [f"{report.model or 'model'}: fused {v.pattern} [{named(v.site, report)}]" for report in reports for v in report.fused]

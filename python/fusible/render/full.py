@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fusible.render import summary
-from fusible.render.style import SEVERITY_COLOUR, Style, active, named
+from fusible.render.style import SEVERITY_COLOUR, Style, active, named, printable
 from fusible.report import Diagnostic, Location, Report
 
 GAP = 2  # source lines between two marks that are printed rather than skipped
@@ -136,7 +136,7 @@ def _passed(report: Report, style: Style) -> list[str]:
 
 
 def render(reports: Sequence[Report], style: Style) -> str:
-    parts = []
+    parts, reports = [], [printable(report) for report in reports]
     for report in reports:
         parts += [finding(d, report, style) + "\n" for d in active(report)]
         if style.show_fused and report.fused:

@@ -1,7 +1,9 @@
 """How a report is written: terminal abilities, and how places are named on this machine."""
 from __future__ import annotations
 
+import json
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
@@ -68,6 +70,22 @@ def for_stream(stream: TextIO, colour: str = "auto", **given: object) -> Style:
     wanted = terminal and "NO_COLOR" not in os.environ or bool(os.environ.get("FORCE_COLOR"))
     on = wanted if colour == "auto" else colour == "always"
     return Style(colour=on, hyperlinks=terminal and on and os.environ.get("TERM") != "dumb", **given)  # type: ignore[arg-type]
+
+
+CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f]")
+
+
+def printable(report: Report) -> Report:
+    """Texts of an archive are not trusted: what a terminal would obey, or a log would take for a line of its own, becomes a replacement
+    character."""
+    def clean(value: object) -> object:
+        if isinstance(value, str):
+            return CONTROL.sub("\ufffd", value)
+        if isinstance(value, dict):
+            return {key: clean(item) for key, item in value.items()}
+        return [clean(item) for item in value] if isinstance(value, list) else value
+
+    return Report.from_json(json.dumps(clean(json.loads(report.to_json()))))
 
 
 def active(report: Report) -> list[Diagnostic]:
