@@ -1,4 +1,5 @@
 """A baseline: the findings that a project has accepted. Only what is not in it counts."""
+
 from __future__ import annotations
 
 import json
@@ -48,7 +49,9 @@ def read(path: Path) -> list[Entry]:
             raise BaselineError(f"a baseline of schema {SCHEMA} was needed, found {data['fusible-baseline']!r} in {path}")
         return [Entry(**entry) for entry in data["findings"]]
     except OSError as error:
-        raise BaselineError(f"a baseline was needed at {path}, it cannot be read: {error.strerror}; write one with --write-baseline") from error
+        raise BaselineError(
+            f"a baseline was needed at {path}, it cannot be read: {error.strerror}; write one with --write-baseline"
+        ) from error
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise BaselineError(f"a baseline was needed, found another file at {path}: {error}") from error
 

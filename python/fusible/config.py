@@ -1,5 +1,6 @@
 """Settings of the linter: `fusible.toml`, or `[tool.fusible]` of pyproject.toml, whichever is closest above the working directory. Files
 are not merged; what the command line gives wins; a key that is not known is an error."""
+
 from __future__ import annotations
 
 import re
@@ -19,21 +20,21 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class Settings:
-    select: tuple[str, ...] = ()        # code prefixes to report; empty: all
-    ignore: tuple[str, ...] = ()        # code prefixes to leave out
-    error: tuple[str, ...] = ()         # code prefixes raised to errors
+    select: tuple[str, ...] = ()  # code prefixes to report; empty: all
+    ignore: tuple[str, ...] = ()  # code prefixes to leave out
+    error: tuple[str, ...] = ()  # code prefixes raised to errors
     per_module_ignores: dict[str, tuple[str, ...]] = field(default_factory=dict)  # glob on the module path -> code prefixes
-    fail_on: str = "warning"            # the least severity that fails
+    fail_on: str = "warning"  # the least severity that fails
     exit_zero: bool = False
     output_format: str = "full"
     show_fused: bool = False
-    source: bool = True                 # print source lines
-    source_root: str = "."              # user files are looked for here, and named relative to it
+    source: bool = True  # print source lines
+    source_root: str = "."  # user files are looked for here, and named relative to it
     path_map: dict[str, str] = field(default_factory=dict)  # prefix on the exporting machine -> prefix here
     baseline: str = ""
-    min_fused: float = 0.0              # least share of fused candidates per model
-    max_missed_bytes: int = -1          # most bytes per call that missed fusions of a model may cost; -1: any
-    origin: str = ""                    # the file that they come from
+    min_fused: float = 0.0  # least share of fused candidates per model
+    max_missed_bytes: int = -1  # most bytes per call that missed fusions of a model may cost; -1: any
+    origin: str = ""  # the file that they come from
 
 
 KEYS = {f.name.replace("_", "-"): f.name for f in fields(Settings) if f.name != "origin"}
@@ -43,7 +44,7 @@ def parse_size(value: Any) -> int:
     """1500, "1500", "1.5 kB", "10MB"."""
     found = SIZE.match(str(value).strip()) if not isinstance(value, bool) else None
     if not found:
-        raise ConfigError(f"max-missed-bytes: a size such as \"10 MB\" was needed, found {value!r}")
+        raise ConfigError(f'max-missed-bytes: a size such as "10 MB" was needed, found {value!r}')
     return int(float(found.group(1)) * SCALE[found.group(2)])
 
 

@@ -1,8 +1,9 @@
 """The linter's decisions on finished reports: what is shown, what is accepted, what fails. Makes no report itself and needs no torch.
 
-    add_lint_arguments(parser)
-    exit_code = run_lint(reports, args)      # reports: an iterable of Report, or of Unusable for a model that could not be read
+add_lint_arguments(parser)
+exit_code = run_lint(reports, args)      # reports: an iterable of Report, or of Unusable for a model that could not be read
 """
+
 from __future__ import annotations
 
 import argparse
@@ -58,7 +59,13 @@ def add_lint_arguments(parser: argparse.ArgumentParser) -> None:
     add("--show-fused", action="store_true", default=None, help="list what is fused, too")
     add("--no-source", dest="source", action="store_false", default=None, help="print no source lines")
     add("--source-root", metavar="DIR", help="where the model's Python files lie (default: .)")
-    add("--path-map", type=_mapping, action="append", metavar="THERE=HERE", help="prefix of paths on the exporting machine, and its place here")
+    add(
+        "--path-map",
+        type=_mapping,
+        action="append",
+        metavar="THERE=HERE",
+        help="prefix of paths on the exporting machine, and its place here",
+    )
     add("--min-fused", type=float, metavar="SHARE", help="fail when less of a model is fused (0.95)")
     add("--max-missed-bytes", type=config.parse_size, metavar="SIZE", help="fail when missed fusions of a model cost more memory traffic")
     add("--color", choices=("auto", "always", "never"), default="auto")
@@ -89,11 +96,14 @@ def settings_of(args: argparse.Namespace) -> config.Settings:
 
 
 def _selected(diagnostic: Diagnostic, settings: config.Settings) -> bool:
-    return (not settings.select or diagnostic.code.startswith(settings.select)) and not diagnostic.code.startswith(settings.ignore or ("-",))
+    return (not settings.select or diagnostic.code.startswith(settings.select)) and not diagnostic.code.startswith(
+        settings.ignore or ("-",)
+    )
 
 
 def apply_settings(report: Report, settings: config.Settings, style: Style) -> Report:
     """Codes that are not selected and modules that are ignored become suppressed, then comments; severities are raised."""
+
     def ignored_module(code: str, site: Site) -> bool:
         return any(fnmatchcase(site.module_path, glob) and code.startswith(codes) for glob, codes in settings.per_module_ignores.items())
 
@@ -101,9 +111,13 @@ def apply_settings(report: Report, settings: config.Settings, style: Style) -> R
     for d in report.diagnostics:
         if settings.error and d.code.startswith(settings.error):
             d = replace(d, severity="error")
-        diagnostics += [replace(d, suppressed=True)] if not _selected(d, settings) else split(d, lambda site, code=d.code: ignored_module(code, site))
+        diagnostics += (
+            [replace(d, suppressed=True)] if not _selected(d, settings) else split(d, lambda site, code=d.code: ignored_module(code, site))
+        )
     commented = apply_comments(with_diagnostics(report, diagnostics), style.resolve)
-    return replace(commented, diagnostics=tuple(d if _selected(d, settings) else replace(d, suppressed=True) for d in commented.diagnostics))
+    return replace(
+        commented, diagnostics=tuple(d if _selected(d, settings) else replace(d, suppressed=True) for d in commented.diagnostics)
+    )
 
 
 def ranked(report: Report) -> Report:
@@ -119,7 +133,10 @@ def broken_budgets(report: Report, settings: config.Settings) -> list[str]:
     missed = [d for d in active(report) if d.kind == "missed"]
     known = sum(d.benefit.bytes for d in missed if d.benefit.bytes >= 0)
     if settings.max_missed_bytes >= 0 and known > settings.max_missed_bytes:
-        broken.append(f"{model}: missed fusions of at most {summary.amount(settings.max_missed_bytes)} per call were needed, found {summary.amount(known)}")
+        broken.append(
+            f"{model}: missed fusions of at most {summary.amount(settings.max_missed_bytes)} per call were needed, "
+            f"found {summary.amount(known)}"
+        )
     return broken
 
 
@@ -135,9 +152,14 @@ def _accept_baseline(reports: list[Report], path: Path, log: TextIO) -> list[Rep
     entries = baseline.read(path)
     accepted = baseline.accepted(entries)
     for entry in baseline.stale(entries, reports):
-        print(f"note: {path}: {entry.code} in {entry.model} ({entry.module_path or 'root'}) is found no more; write the baseline again", file=log)
-    return [with_diagnostics(r, [d if d.suppressed or baseline.is_new(r, d, accepted) else replace(d, suppressed=True) for d in r.diagnostics])
-            for r in reports]
+        print(
+            f"note: {path}: {entry.code} in {entry.model} ({entry.module_path or 'root'}) is found no more; write the baseline again",
+            file=log,
+        )
+    return [
+        with_diagnostics(r, [d if d.suppressed or baseline.is_new(r, d, accepted) else replace(d, suppressed=True) for d in r.diagnostics])
+        for r in reports
+    ]
 
 
 def _write(text: str, output: Path | None, stdout: TextIO) -> None:
@@ -155,7 +177,9 @@ def _fails(reports: list[Report], settings: config.Settings, broken: list[str], 
     return bool(broken) or found
 
 
-def run_lint(reports: Iterable[Report | Unusable], args: argparse.Namespace, stdout: TextIO | None = None, log: TextIO | None = None) -> int:
+def run_lint(
+    reports: Iterable[Report | Unusable], args: argparse.Namespace, stdout: TextIO | None = None, log: TextIO | None = None
+) -> int:
     """0 clean, 1 findings or a broken budget, 2 a model or settings that cannot be used. Settings are read before the first report is asked
     for; results go to `stdout` (or --output), everything else to `log`."""
     stdout, log = stdout or sys.stdout, log or sys.stderr
@@ -164,8 +188,13 @@ def run_lint(reports: Iterable[Report | Unusable], args: argparse.Namespace, std
         if args.show_settings:
             stdout.write(config.show(settings))
             return CLEAN
-        style = replace(for_stream(stdout, args.color if args.output is None else "never"), show_fused=settings.show_fused, source=settings.source,
-                        source_root=Path(settings.source_root), path_map=settings.path_map)
+        style = replace(
+            for_stream(stdout, args.color if args.output is None else "never"),
+            show_fused=settings.show_fused,
+            source=settings.source,
+            source_root=Path(settings.source_root),
+            path_map=settings.path_map,
+        )
         unusable, done = 0, []
         for report in reports:
             if isinstance(report, Unusable):

@@ -1,4 +1,5 @@
 """The pages of the diagnostic codes (rules/*.md), without importing torch."""
+
 from __future__ import annotations
 
 import re
@@ -66,8 +67,14 @@ def find(code_or_name: str) -> Rule:
 
 def index() -> str:
     """The text of docs/rules.md."""
-    lines = ["# Diagnostic codes", "", "Written by `python -m fusible.rules`; the pages are in rules/.", "",
-             "| code | name | severity | says |", "|---|---|---|---|"]
+    lines = [
+        "# Diagnostic codes",
+        "",
+        "Written by `python -m fusible.rules`; the pages are in rules/.",
+        "",
+        "| code | name | severity | says |",
+        "|---|---|---|---|",
+    ]
     lines += [f"| [{r.code}](../{r.page}) | {r.name} | {r.severity} | {r.summary} |" for r in all_rules().values()]
     return "\n".join(lines) + "\n"
 

@@ -2,6 +2,7 @@
 
 The text comes from the archive itself (a scripted model carries its source, comments included) and, where the file is present, from disk.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -89,8 +90,8 @@ def split(diagnostic: Diagnostic, hidden: Callable[[Site], bool]) -> list[Diagno
     paired = len(diagnostic.candidates) == len(flags)
 
     def part(which: bool) -> Diagnostic:
-        sites = tuple(s for s, flag in zip(diagnostic.sites, flags) if flag == which)
-        candidates = tuple(c for c, flag in zip(diagnostic.candidates, flags) if flag == which) if paired else ()
+        sites = tuple(s for s, flag in zip(diagnostic.sites, flags, strict=True) if flag == which)
+        candidates = tuple(c for c, flag in zip(diagnostic.candidates, flags, strict=True) if flag == which) if paired else ()
         return replace(diagnostic, sites=sites, candidates=candidates if paired or which else diagnostic.candidates, suppressed=which)
 
     return [part(False), part(True)]
@@ -101,7 +102,9 @@ def with_diagnostics(report: Report, diagnostics: list[Diagnostic]) -> Report:
     shown = {(c, d.code) for d in diagnostics if not d.suppressed for c in d.candidates}
     hidden = {(c, d.code) for d in diagnostics if d.suppressed for c in d.candidates}
     verdicts = tuple(
-        replace(v, status="suppressed") if v.status == "declined" and (v.candidate, v.code) in hidden - shown else v for v in report.verdicts)
+        replace(v, status="suppressed") if v.status == "declined" and (v.candidate, v.code) in hidden - shown else v
+        for v in report.verdicts
+    )
     return replace(report, diagnostics=tuple(diagnostics), verdicts=verdicts)
 
 
@@ -110,10 +113,26 @@ def _unused(comment: Comment, codes: list[str]) -> Diagnostic:
     names = ", ".join(codes)
     digest = hashlib.sha256(f"{UNUSED}|{names}|{comment.text}".encode()).hexdigest()[:16]
     return Diagnostic(
-        code=UNUSED, name="unused-suppression", severity="note", kind="analysis",
-        message=f"the comment suppresses {names}, which is not reported here", needed=f"a finding {names} on this line", found="none",
-        did="", help="remove the comment", pattern="", matched=0, steps=0, fix=Fix("model_edit", "remove the comment", True),
-        sites=(Site("", "", "", 0, place),), related=(), candidates=(), fingerprint=digest, benefit=Benefit(), suppressed=False)
+        code=UNUSED,
+        name="unused-suppression",
+        severity="note",
+        kind="analysis",
+        message=f"the comment suppresses {names}, which is not reported here",
+        needed=f"a finding {names} on this line",
+        found="none",
+        did="",
+        help="remove the comment",
+        pattern="",
+        matched=0,
+        steps=0,
+        fix=Fix("model_edit", "remove the comment", True),
+        sites=(Site("", "", "", 0, place),),
+        related=(),
+        candidates=(),
+        fingerprint=digest,
+        benefit=Benefit(),
+        suppressed=False,
+    )
 
 
 def apply_comments(report: Report, resolve: Resolve = on_disk) -> Report:
@@ -128,6 +147,7 @@ def apply_comments(report: Report, resolve: Resolve = on_disk) -> Report:
             covering = [c for c in known if _covers(c, code, site.location)]
             used.update((c, prefix) for c in covering for prefix in c.codes if code.startswith(prefix))
             return bool(covering)
+
         return test
 
     diagnostics = []

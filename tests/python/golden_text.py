@@ -1,4 +1,5 @@
 """Golden files: FUSIBLE_BLESS=1 writes them anew."""
+
 from __future__ import annotations
 
 import os

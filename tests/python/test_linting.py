@@ -1,4 +1,5 @@
 """The linter's decisions on reports: settings, comments, baselines, budgets, exit codes."""
+
 from __future__ import annotations
 
 import argparse
@@ -52,9 +53,17 @@ def test_a_comment_on_disk_suppresses_the_sites_of_its_line_only(tmp_path):
     assert [(len(d.sites), d.candidates, d.suppressed) for d in second_use] == [(1, (1,), False), (2, (3, 5), True)]
 
 
-@pytest.mark.parametrize("comment, unused", [
-    ("# fusible: ignore[FUS108] x", False), ("# fusible: ignore[FUS1] x", False), ("# fusible: ignore[FUS108,FUS303]", True),
-    ("# fusible: ignore[FUS401]", True), ("# fusible: ignore", False), ("#fusible:ignore[FUS108]", False)])
+@pytest.mark.parametrize(
+    "comment, unused",
+    [
+        ("# fusible: ignore[FUS108] x", False),
+        ("# fusible: ignore[FUS1] x", False),
+        ("# fusible: ignore[FUS108,FUS303]", True),
+        ("# fusible: ignore[FUS401]", True),
+        ("# fusible: ignore", False),
+        ("#fusible:ignore[FUS108]", False),
+    ],
+)
 def test_unused_suppressions_are_reported(comment, unused):
     report = Report.from_json(TEXT.replace("# fusible: ignore[FUS108] pre-activation", comment))
     found = [d for d in apply_comments(report).diagnostics if d.code == "FUS803"]
@@ -63,16 +72,35 @@ def test_unused_suppressions_are_reported(comment, unused):
         assert found[0].location.file == "models/head.py" and found[0].location.line == 31
 
 
-@pytest.mark.parametrize("arguments, expected", [
-    ((), {"FUS201", "FUS303"}), (("--select", "FUS2"), {"FUS201"}), (("--ignore", "FUS2,FUS3"), set()), (("--select", "FUS2,FUS3", "--ignore", "FUS303"), {"FUS201"})])
+@pytest.mark.parametrize(
+    "arguments, expected",
+    [
+        ((), {"FUS201", "FUS303"}),
+        (("--select", "FUS2"), {"FUS201"}),
+        (("--ignore", "FUS2,FUS3"), set()),
+        (("--select", "FUS2,FUS3", "--ignore", "FUS303"), {"FUS201"}),
+    ],
+)
 def test_select_and_ignore_by_prefix(arguments, expected):
     assert codes(*arguments) == expected
 
 
-@pytest.mark.parametrize("arguments, expected", [
-    ((), 1), (("--exit-zero",), 0), (("--fail-on", "error"), 0), (("--fail-on", "never"), 0), (("--fail-on", "error", "--error", "FUS201"), 1),
-    (("--ignore", "FUS"), 0), (("--fail-on", "never", "--min-fused", "0.95"), 1), (("--fail-on", "never", "--min-fused", "0.8"), 0),
-    (("--fail-on", "never", "--max-missed-bytes", "2 MB"), 1), (("--fail-on", "never", "--max-missed-bytes", "3 MB"), 0), (("--min-fused", "2"), 2)])
+@pytest.mark.parametrize(
+    "arguments, expected",
+    [
+        ((), 1),
+        (("--exit-zero",), 0),
+        (("--fail-on", "error"), 0),
+        (("--fail-on", "never"), 0),
+        (("--fail-on", "error", "--error", "FUS201"), 1),
+        (("--ignore", "FUS"), 0),
+        (("--fail-on", "never", "--min-fused", "0.95"), 1),
+        (("--fail-on", "never", "--min-fused", "0.8"), 0),
+        (("--fail-on", "never", "--max-missed-bytes", "2 MB"), 1),
+        (("--fail-on", "never", "--max-missed-bytes", "3 MB"), 0),
+        (("--min-fused", "2"), 2),
+    ],
+)
 def test_exit_codes(arguments, expected):
     assert lint(*arguments)[0] == expected
 
@@ -103,9 +131,18 @@ def test_the_closest_settings_win_and_are_not_merged(tmp_path, monkeypatch):
     assert codes("--select", "FUS3") == {"FUS303"}, "the command line wins"
 
 
-@pytest.mark.parametrize("text, words", [
-    ("selcet = []", "selcet"), ("select = 'FUS2'", "list of strings"), ("fail-on = 'warn'", "error, warning, note, never"), ("min-fused = 95", "between 0 and 1"),
-    ("max-missed-bytes = 'much'", "10 MB"), ("output-format = 'xml'", "sarif"), ("= 3", "TOML")])
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("selcet = []", "selcet"),
+        ("select = 'FUS2'", "list of strings"),
+        ("fail-on = 'warn'", "error, warning, note, never"),
+        ("min-fused = 95", "between 0 and 1"),
+        ("max-missed-bytes = 'much'", "10 MB"),
+        ("output-format = 'xml'", "sarif"),
+        ("= 3", "TOML"),
+    ],
+)
 def test_settings_that_cannot_be_used_give_2_and_a_sentence(tmp_path, text, words):
     (tmp_path / "fusible.toml").write_text(text + "\n")
     code, out, log = lint()
@@ -142,11 +179,16 @@ def test_only_findings_that_are_not_in_the_baseline_fail(tmp_path):
     entries["findings"] = [e for e in entries["findings"] if e["code"] != "FUS303"]
     (tmp_path / "base.json").write_text(json.dumps(entries))
     assert lint("--baseline", "base.json")[0] == 1
-    assert "FUS303" in lint("--baseline", "base.json", "--output-format", "concise")[1] and "FUS201" not in lint("--baseline", "base.json", "--output-format", "concise")[1]
+    assert (
+        "FUS303" in lint("--baseline", "base.json", "--output-format", "concise")[1]
+        and "FUS201" not in lint("--baseline", "base.json", "--output-format", "concise")[1]
+    )
 
 
 def test_more_places_of_an_accepted_finding_are_new(tmp_path):
-    fewer = Report.from_json(json.dumps({**json.loads(TEXT), "diagnostics": [{**d, "sites": d["sites"][:1]} for d in json.loads(TEXT)["diagnostics"]]}))
+    fewer = Report.from_json(
+        json.dumps({**json.loads(TEXT), "diagnostics": [{**d, "sites": d["sites"][:1]} for d in json.loads(TEXT)["diagnostics"]]})
+    )
     lint("--write-baseline", "base.json", reports=(fewer,))
     assert lint("--baseline", "base.json")[0] == 1 and lint("--baseline", "base.json", reports=(fewer,))[0] == 0
 

@@ -1,4 +1,5 @@
 """Each format against golden files of three reports, and against the rules of whoever reads it."""
+
 from __future__ import annotations
 
 import json
@@ -24,8 +25,18 @@ REPORTS = {name: Report.from_json(text) for name, text in TEXT.items()}
 @pytest.fixture
 def style(tmp_path):
     """A source root that holds the user's file of scripted.json, as it was when the model was exported."""
-    source = ["import torch", "", "", "class Block(torch.nn.Module):", "", *[""] * 4, "    def forward(self, x):", "        y = self.conv(x)", "        y = self.bn(y)",
-              "        return self.relu(y) + y"]
+    source = [
+        "import torch",
+        "",
+        "",
+        "class Block(torch.nn.Module):",
+        "",
+        *[""] * 4,
+        "    def forward(self, x):",
+        "        y = self.conv(x)",
+        "        y = self.bn(y)",
+        "        return self.relu(y) + y",
+    ]
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "block.py").write_text("\n".join(source) + "\n")
     return Style(source_root=tmp_path)
@@ -38,7 +49,9 @@ def test_golden(form, name, style):
 
 
 def test_golden_with_colour_and_what_is_fused(style):
-    assert_golden("scripted.full.colour", render("full", [REPORTS["scripted"]], Style(colour=True, show_fused=True, source_root=style.source_root)))
+    assert_golden(
+        "scripted.full.colour", render("full", [REPORTS["scripted"]], Style(colour=True, show_fused=True, source_root=style.source_root))
+    )
 
 
 def test_golden_without_source(style):
@@ -79,7 +92,7 @@ def test_sarif(name, style):
     declared = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
     assert declared == list(all_rules()), "every code is declared, so that alerts can close"
     assert len(run["results"]) == len(REPORTS[name].diagnostics)
-    for result, diagnostic in zip(run["results"], REPORTS[name].diagnostics):
+    for result, diagnostic in zip(run["results"], REPORTS[name].diagnostics, strict=True):
         assert declared[result["ruleIndex"]] == result["ruleId"] == diagnostic.code
         assert result["level"] in ("note", "warning", "error") and result["message"]["text"]
         assert result["partialFingerprints"]["fusible/v1"] == diagnostic.fingerprint
@@ -102,7 +115,9 @@ def test_path_map_gives_files_of_another_machine_their_place(tmp_path):
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "block.py").write_text("")
     moved = Report.from_json(TEXT["scripted"].replace('"models/block.py"', '"/build/src/models/block.py"'))
-    uri = json.loads(render("sarif", [moved], Style(source_root=tmp_path, path_map={"/build/src": str(tmp_path)})))["runs"][0]["results"][0]["locations"][0]
+    uri = json.loads(render("sarif", [moved], Style(source_root=tmp_path, path_map={"/build/src": str(tmp_path)})))["runs"][0]["results"][
+        0
+    ]["locations"][0]
     assert uri["physicalLocation"]["artifactLocation"]["uri"] == "models/block.py"
 
 
@@ -144,7 +159,10 @@ def embedded(page: str):
 def test_the_page_holds_the_reports_and_needs_nothing_else(style):
     page = render("html", list(REPORTS.values()), style)
     assert [model["report"] for model in embedded(page)["models"]] == [json.loads(text) for text in TEXT.values()]
-    assert not re.search(r'(?:src|href)\s*=|url\(|@import|https?://(?!www\.w3\.org)', re.sub(r'<script type="application/json".*?</script>', "", page, flags=re.S))
+    assert not re.search(
+        r"(?:src|href)\s*=|url\(|@import|https?://(?!www\.w3\.org)",
+        re.sub(r'<script type="application/json".*?</script>', "", page, flags=re.S),
+    )
     assert "<script>alert" not in page
     assert embedded(page)["models"][0]["sources"]["models/block.py"]["12"] == "        y = self.bn(y)"
 
@@ -155,9 +173,19 @@ def browser():
 
 def dom(page: Path, fragment: str = "") -> str:
     """The page after its script has run. Without a sandbox of its own, because tests may run as root."""
-    command = [browser(), "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=2000", f"--user-data-dir={page.parent / 'profile'}", "--dump-dom",
-               page.as_uri() + fragment]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split('<script type="application/json"')[0]
+    command = [
+        browser(),
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--virtual-time-budget=2000",
+        f"--user-data-dir={page.parent / 'profile'}",
+        "--dump-dom",
+        page.as_uri() + fragment,
+    ]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split('<script type="application/json"')[
+        0
+    ]
 
 
 @pytest.mark.skipif(browser() is None, reason="needs Debian's chromium")
@@ -173,7 +201,10 @@ def test_the_page_works_in_a_browser(style, tmp_path):
 def test_a_page_of_10000_verdicts_makes_few_rows(tmp_path):
     base = json.loads(TEXT["scripted"])
     verdict, finding = base["verdicts"][8], base["diagnostics"][1]
-    verdicts = [{**verdict, "candidate": i, "site": {**verdict["site"], "module_path": f"stage{i // 500}.layer{i // 50 % 10}.block{i % 50}"}} for i in range(10000)]
+    verdicts = [
+        {**verdict, "candidate": i, "site": {**verdict["site"], "module_path": f"stage{i // 500}.layer{i // 50 % 10}.block{i % 50}"}}
+        for i in range(10000)
+    ]
     diagnostics = [{**finding, "candidates": [i], "sites": [verdicts[i]["site"]], "fingerprint": f"{i:016x}"} for i in range(0, 10000, 7)]
     report = Report.from_json(json.dumps({**base, "verdicts": verdicts, "diagnostics": diagnostics}))
     page = tmp_path / "big.html"

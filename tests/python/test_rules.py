@@ -1,9 +1,10 @@
 """Every code has a page, and every page's examples do what the page says: `fires` reports the code, `silent` does not.
 
 A block defines `model` (an nn.Module in eval mode) and `inputs`, or `make()` that returns what fusible.lint takes. Optional: `how`
-("script", "freeze", "save, load", "freeze, save, load"), `options` of fusible.lint, and `door` ("lint", "fuse" with verification, "linter" with
-comments honoured).
+("script", "freeze", "save, load", "freeze, save, load"), `options` of fusible.lint, and `door` ("lint", "fuse" with
+verification, "linter" with comments honoured).
 """
+
 from __future__ import annotations
 
 import importlib.util
@@ -24,7 +25,6 @@ NOT_REPORTED_YET = {
     "FUS002": "devices of the archive are not looked at",
     "FUS005": "bisection takes back chains, not matches of free-form rules",
     "FUS006": "a fused module is treated like any other",
-    "FUS302": "batch_norm without statistics has training=True and is reported as FUS301",
     "FUS405": "a sparse weight is reported as FUS304",
     "FUS603": "the rest of a sequence is left without a note",
 }

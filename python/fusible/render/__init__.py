@@ -1,4 +1,5 @@
 """Formats of a report, one file each: `render(reports, style) -> str`, computed from the Report alone. Needs no torch."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -1,4 +1,5 @@
 """One line per finding: place, code, message."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence

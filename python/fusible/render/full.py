@@ -1,4 +1,5 @@
 """The text for a terminal, in the manner of rustc: what, where with the source underlined, needed and found, what to do."""
+
 from __future__ import annotations
 
 import textwrap
@@ -21,8 +22,11 @@ class Mark:
 
 def _marks(diagnostic: Diagnostic) -> list[Mark]:
     marks = [Mark(diagnostic.location, "this value" if diagnostic.related else "", True)] if diagnostic.location.known else []
-    marks += [Mark(r.site.location, r.label, False) for r in diagnostic.related
-              if r.site.location.known and r.site.location.file == diagnostic.location.file]
+    marks += [
+        Mark(r.site.location, r.label, False)
+        for r in diagnostic.related
+        if r.site.location.known and r.site.location.file == diagnostic.location.file
+    ]
     return sorted(marks, key=lambda m: (m.place.line, m.place.column))
 
 
@@ -65,8 +69,9 @@ def _source(marks: list[Mark], style: Style, colour: str) -> list[str]:
 
 def _wrapped(label: str, text: str, style: Style) -> list[str]:
     head = f"   = {label}: "
-    return textwrap.wrap(text, style.width, initial_indent=head, subsequent_indent=" " * len(head), break_long_words=False,
-                         break_on_hyphens=False) or [head.rstrip()]
+    return textwrap.wrap(
+        text, style.width, initial_indent=head, subsequent_indent=" " * len(head), break_long_words=False, break_on_hyphens=False
+    ) or [head.rstrip()]
 
 
 def _where(diagnostic: Diagnostic, report: Report, style: Style) -> str:
@@ -89,7 +94,11 @@ def _notes(diagnostic: Diagnostic, report: Report, style: Style) -> list[str]:
     lines = []
     if diagnostic.needed:
         both = f"   = needed: {diagnostic.needed}      found: {diagnostic.found}"
-        lines += [both] if len(both) <= style.width else _wrapped("needed", diagnostic.needed, style) + _wrapped("found", diagnostic.found, style)
+        lines += (
+            [both]
+            if len(both) <= style.width
+            else _wrapped("needed", diagnostic.needed, style) + _wrapped("found", diagnostic.found, style)
+        )
     for related in diagnostic.related:
         if related.site.location.file != diagnostic.location.file or not related.site.location.known:
             place = related.site.location
@@ -119,9 +128,14 @@ def _benefit(diagnostic: Diagnostic) -> str:
 def finding(diagnostic: Diagnostic, report: Report, style: Style) -> str:
     colour = SEVERITY_COLOUR[diagnostic.severity]
     head = f"{diagnostic.severity}[{diagnostic.code}]"
-    message = textwrap.wrap(f"{head} {diagnostic.name}: {diagnostic.message}", style.width, subsequent_indent="  ", break_long_words=False,
-                            break_on_hyphens=False)
-    message[0] = style.paint(head, colour) + style.paint(message[0][len(head):], "bold")
+    message = textwrap.wrap(
+        f"{head} {diagnostic.name}: {diagnostic.message}",
+        style.width,
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    message[0] = style.paint(head, colour) + style.paint(message[0][len(head) :], "bold")
     marks = _marks(diagnostic) if style.source else []
     source = _source(marks, style, colour) if marks else []
     return "\n".join([*message, _where(diagnostic, report, style), *source, *_notes(diagnostic, report, style)])

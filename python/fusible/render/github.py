@@ -1,4 +1,5 @@
 """Workflow commands of GitHub Actions: an annotation per finding."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -23,5 +24,8 @@ def render(reports: Sequence[Report], style: Style) -> str:
         for d in active(report):
             path, place = annotated(d, report, style)
             where = f",line={place.line},col={max(place.column, 1)}" if place else ""
-            lines.append(f"::{COMMAND[d.severity]} title={_property(f'fusible {d.code} {d.name}')},file={_property(path)}{where}::{_data(sentence(d))}")
+            lines.append(
+                f"::{COMMAND[d.severity]} title={_property(f'fusible {d.code} {d.name}')},file={_property(path)}{where}"
+                f"::{_data(sentence(d))}"
+            )
     return "".join(line + "\n" for line in lines)

@@ -1,4 +1,5 @@
 """GitLab Code Quality."""
+
 from __future__ import annotations
 
 import json
@@ -16,9 +17,13 @@ def render(reports: Sequence[Report], style: Style) -> str:
     for report in reports:
         for d in active(report):
             path, place = annotated(d, report, style)
-            issues.append({
-                "description": f"{d.code} {d.name}: {sentence(d)}", "check_name": d.code, "severity": SEVERITY[d.severity],
-                "fingerprint": sha256(f"{style.model_uri(report)}|{d.fingerprint}".encode()).hexdigest(),
-                "location": {"path": path, "lines": {"begin": place.line if place else 1}},
-            })
+            issues.append(
+                {
+                    "description": f"{d.code} {d.name}: {sentence(d)}",
+                    "check_name": d.code,
+                    "severity": SEVERITY[d.severity],
+                    "fingerprint": sha256(f"{style.model_uri(report)}|{d.fingerprint}".encode()).hexdigest(),
+                    "location": {"path": path, "lines": {"begin": place.line if place else 1}},
+                }
+            )
     return json.dumps(issues, indent=2) + "\n"

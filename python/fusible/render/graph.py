@@ -1,4 +1,5 @@
 """A small graph per module as SVG text: the chains of operators that start in it, in layers, coloured by what became of them."""
+
 from __future__ import annotations
 
 from collections import defaultdict
@@ -44,8 +45,10 @@ def _draw(chains: list[list[tuple[str, str, str]]]) -> str:
             x, y = layer * (WIDTH + GAP_X) + 4, row * (HEIGHT + GAP_Y) + 4
             if step:
                 parts.append(f'<path class="e" d="M{x - GAP_X} {y + HEIGHT // 2}h{GAP_X}"/>')
-            parts.append(f'<g class="{status}"><title>{escape(title)}</title><rect x="{x}" y="{y}" width="{WIDTH}" height="{HEIGHT}" rx="5"/>'
-                         f'<text x="{x + WIDTH // 2}" y="{y + 17}">{escape(label.removeprefix("aten::"))}</text></g>')
+            parts.append(
+                f'<g class="{status}"><title>{escape(title)}</title><rect x="{x}" y="{y}" width="{WIDTH}" height="{HEIGHT}" rx="5"/>'
+                f'<text x="{x + WIDTH // 2}" y="{y + 17}">{escape(label.removeprefix("aten::"))}</text></g>'
+            )
     width, height = columns * (WIDTH + GAP_X), len(chains) * (HEIGHT + GAP_Y) + 4
     return f'<svg width="{width}" height="{height}" viewBox="0 0 {width} {height}">{"".join(parts)}</svg>'
 

@@ -1,4 +1,5 @@
 """One self-contained page: verdict bar, module tree, source with a gutter, findings, a graph per module. Works offline."""
+
 from __future__ import annotations
 
 import json
@@ -19,7 +20,9 @@ CONTEXT = 3  # lines of source around a named one
 def _sources(report: Report, style: Style) -> dict[str, dict[int, str]]:
     """file -> line -> text: the archive's own lines, and around them those of the file on disk where it is still the same."""
     files: dict[str, dict[int, str]] = {}
-    sites = [s for v in report.verdicts for s in (v.site, *v.absorbed)] + [s for d in report.diagnostics for s in (*d.sites, *(r.site for r in d.related))]
+    sites = [s for v in report.verdicts for s in (v.site, *v.absorbed)] + [
+        s for d in report.diagnostics for s in (*d.sites, *(r.site for r in d.related))
+    ]
     for place in (s.location for s in sites if s.location.known):
         files.setdefault(place.file, {}).update({place.line + i: text for i, text in enumerate(place.excerpt.splitlines()[:1])})
     for file, lines in files.items():
@@ -36,15 +39,27 @@ def _sources(report: Report, style: Style) -> dict[str, dict[int, str]]:
 def _data(report: Report, style: Style) -> dict[str, object]:
     shown = {s.location.file: style.shown(s.location.file) for v in report.verdicts for s in (v.site, *v.absorbed)}
     shown |= {s.location.file: style.shown(s.location.file) for d in report.diagnostics for s in (*d.sites, *(r.site for r in d.related))}
-    return {"report": report.to_dict(), "summary": summary.line(report), "graphs": graphs(report), "shown": shown,
-            "sources": _sources(report, style) if style.source else {}}
+    return {
+        "report": report.to_dict(),
+        "summary": summary.line(report),
+        "graphs": graphs(report),
+        "shown": shown,
+        "sources": _sources(report, style) if style.source else {},
+    }
 
 
 def render(reports: Sequence[Report], style: Style) -> str:
-    rules = {r.code: {"summary": r.summary, "why": r.section("Why it blocks"), "accept": r.section("When to accept")} for r in all_rules().values()}
+    rules = {
+        r.code: {"summary": r.summary, "why": r.section("Why it blocks"), "accept": r.section("When to accept")}
+        for r in all_rules().values()
+    }
     # '<' never ends the script element, and the text stays JSON.
     data = json.dumps({"models": [_data(r, style) for r in reports], "rules": rules}, separators=(",", ":")).replace("<", "\\u003c")
     pages = Environment(loader=FileSystemLoader(Path(__file__).parent / "page"), autoescape=True)
     folder = Path(__file__).parent / "page"
-    return pages.get_template("report.html.j2").render(data=data, css=(folder / "report.css").read_text(), js=(folder / "report.js").read_text(),
-                                                       title=", ".join(Path(r.model).name or "model" for r in reports[:3]))
+    return pages.get_template("report.html.j2").render(
+        data=data,
+        css=(folder / "report.css").read_text(),
+        js=(folder / "report.js").read_text(),
+        title=", ".join(Path(r.model).name or "model" for r in reports[:3]),
+    )

@@ -1,4 +1,5 @@
 """The report itself (docs/report-schema.md): one object for one model, a list for several."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence

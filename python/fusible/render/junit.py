@@ -1,4 +1,5 @@
 """JUnit XML: a suite per model, a test case per candidate, so that what is fused counts as passed."""
+
 from __future__ import annotations
 
 import re
@@ -21,8 +22,12 @@ def _suite(parent: xml.Element, report: Report) -> None:
     failures = skipped = 0
     for v in report.verdicts:
         site = v.site
-        case = xml.SubElement(suite, "testcase", classname=_clean(site.module_path or site.method),
-                              name=_clean(f"{v.pattern or site.op} [{named(site, report)} #{v.candidate}]"))
+        case = xml.SubElement(
+            suite,
+            "testcase",
+            classname=_clean(site.module_path or site.method),
+            name=_clean(f"{v.pattern or site.op} [{named(site, report)} #{v.candidate}]"),
+        )
         finding = findings.get((v.candidate, v.code))
         if v.status == "suppressed" or v.status == "declined" and (not finding or RANK[finding.severity] < RANK["warning"]):
             xml.SubElement(case, "skipped", message=_clean(f"{v.code} {sentence(finding) if finding else v.status}"))

@@ -1,4 +1,5 @@
 """A summary for pull requests and $GITHUB_STEP_SUMMARY."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -16,7 +17,10 @@ def render(reports: Sequence[Report], style: Style) -> str:
     lines = ["| model | candidates | fused | declined | suppressed | share |", "|---|---:|---:|---:|---:|---:|"]
     for r in reports:
         c = r.counts
-        lines.append(f"| {_cell(r.model or 'model')} | {c['candidates']} | {c['fused']} | {c['declined']} | {c['suppressed']} | {r.fused_share:.1%} |")
+        lines.append(
+            f"| {_cell(r.model or 'model')} | {c['candidates']} | {c['fused']} | {c['declined']} | {c['suppressed']} "
+            f"| {r.fused_share:.1%} |"
+        )
     if any(active(r) for r in reports):
         lines += ["", "| | finding | module | place | sites |", "|---|---|---|---|---:|"]
     for report in reports:

@@ -1,4 +1,5 @@
 """Reviewdog Diagnostic Format: `fusible lint --output-format rdjson m.pt | reviewdog -f=rdjson`."""
+
 from __future__ import annotations
 
 import json
@@ -21,5 +22,7 @@ def render(reports: Sequence[Report], style: Style) -> str:
                 start = {"line": place.line, "column": max(place.column, 1)}
                 end = {"line": place.line, "column": max(place.end_column, start["column"])}
                 location["range"] = {"start": start, "end": end}
-            diagnostics.append({"message": f"{d.name}: {sentence(d)}", "location": location, "severity": SEVERITY[d.severity], "code": {"value": d.code}})
+            diagnostics.append(
+                {"message": f"{d.name}: {sentence(d)}", "location": location, "severity": SEVERITY[d.severity], "code": {"value": d.code}}
+            )
     return json.dumps({"source": {"name": "fusible"}, "severity": "WARNING", "diagnostics": diagnostics}, indent=2) + "\n"

@@ -1,4 +1,5 @@
 """LLVM optimisation remarks in YAML (llvm.org/docs/Remarks.html): passed, missed and analysis, as opt-viewer reads them."""
+
 from __future__ import annotations
 
 import json
@@ -26,8 +27,16 @@ def render(reports: Sequence[Report], style: Style) -> str:
     for report in reports:
         for d in active(report):
             args = [("String", d.message), ("Needed", d.needed), ("Found", d.found), ("Module", d.module_path), ("Code", d.code)]
-            out.append(_document("Missed" if d.kind == "missed" else "Analysis", d.name, d.sites[0] if d.sites else None, style, d.benefit.ns,
-                                 [(key, text) for key, text in args if text]))
+            out.append(
+                _document(
+                    "Missed" if d.kind == "missed" else "Analysis",
+                    d.name,
+                    d.sites[0] if d.sites else None,
+                    style,
+                    d.benefit.ns,
+                    [(key, text) for key, text in args if text],
+                )
+            )
         for v in report.fused:
             text = f"{v.pattern} fused into {v.emitted}"
             out.append(_document("Passed", "fused", v.site, style, -1, [("String", text), ("Module", named(v.site, report))]))

@@ -1,4 +1,5 @@
 """SARIF 2.1.0 for code scanning: all rules are declared, not only those that fired, so that alerts can close."""
+
 from __future__ import annotations
 
 import json
@@ -16,11 +17,17 @@ MOST_RELATED = 99  # code scanning keeps 100 locations of a result
 
 def _rule(rule: Rule) -> dict[str, Any]:
     return {
-        "id": rule.code, "name": rule.name, "shortDescription": {"text": rule.summary},
+        "id": rule.code,
+        "name": rule.name,
+        "shortDescription": {"text": rule.summary},
         "fullDescription": {"text": rule.section("What it does")},
         "help": {"text": rule.section("Fix"), "markdown": rule.text},
         "defaultConfiguration": {"level": LEVEL[rule.severity]},
-        "properties": {"tags": ["fusion", f"FUS{rule.code[3]}xx"], "precision": "very-high", "problem.severity": rule.severity.replace("note", "recommendation")},
+        "properties": {
+            "tags": ["fusion", f"FUS{rule.code[3]}xx"],
+            "precision": "very-high",
+            "problem.severity": rule.severity.replace("note", "recommendation"),
+        },
     }
 
 
@@ -40,8 +47,12 @@ def _logical(site: Site, report: Report) -> list[dict[str, str]]:
 
 def _related(number: int, label: str, site: Site, report: Report, style: Style) -> dict[str, Any]:
     path = style.relative(site.location.file) if site.location.known else None
-    return {"id": number, "message": {"text": label}, "logicalLocations": _logical(site, report),
-            "physicalLocation": _physical(path or style.model_uri(report), site.location if path else None)}
+    return {
+        "id": number,
+        "message": {"text": label},
+        "logicalLocations": _logical(site, report),
+        "physicalLocation": _physical(path or style.model_uri(report), site.location if path else None),
+    }
 
 
 def _result(diagnostic: Diagnostic, report: Report, style: Style, index: dict[str, int]) -> dict[str, Any]:
@@ -51,7 +62,10 @@ def _result(diagnostic: Diagnostic, report: Report, style: Style, index: dict[st
         location["logicalLocations"] = _logical(diagnostic.sites[0], report)
     others = [(r.label, r.site) for r in diagnostic.related] + [("the same cause", s) for s in diagnostic.sites[1:]]
     result: dict[str, Any] = {
-        "ruleId": diagnostic.code, "level": LEVEL[diagnostic.severity], "message": {"text": sentence(diagnostic)}, "locations": [location],
+        "ruleId": diagnostic.code,
+        "level": LEVEL[diagnostic.severity],
+        "message": {"text": sentence(diagnostic)},
+        "locations": [location],
         "relatedLocations": [_related(i, label, site, report, style) for i, (label, site) in enumerate(others[:MOST_RELATED], 1)],
         "partialFingerprints": {"fusible/v1": diagnostic.fingerprint, "primaryLocationLineHash": f"{diagnostic.fingerprint}:1"},
         "properties": {"pattern": diagnostic.pattern, "model": report.model, "sites": len(diagnostic.sites)},

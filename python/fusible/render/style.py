@@ -1,4 +1,5 @@
 """How a report is written: terminal abilities, and how places are named on this machine."""
+
 from __future__ import annotations
 
 import json
@@ -36,7 +37,7 @@ class Style:
         """The file of the exporting machine as it lies here, or None."""
         for prefix, replacement in self.path_map.items():
             if file.startswith(prefix):
-                file = replacement + file[len(prefix):]
+                file = replacement + file[len(prefix) :]
                 break
         for path in (Path(file), self.source_root / file):
             if path.is_file():
@@ -78,6 +79,7 @@ CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 def printable(report: Report) -> Report:
     """Texts of an archive are not trusted: what a terminal would obey, or a log would take for a line of its own, becomes a replacement
     character."""
+
     def clean(value: object) -> object:
         if isinstance(value, str):
             return CONTROL.sub("\ufffd", value)

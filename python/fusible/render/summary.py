@@ -1,4 +1,5 @@
 """Counts that several formats print."""
+
 from __future__ import annotations
 
 from collections import Counter
@@ -26,11 +27,16 @@ def listed(counts: Counter[str], separator: str) -> str:
 
 
 def line(report: Report) -> str:
-    """"model.pt  23 candidates: 17 fused (conv+relu 12) · 5 declined (FUS201 ×3) · 1 suppressed"."""
+    """ "model.pt  23 candidates: 17 fused (conv+relu 12) · 5 declined (FUS201 ×3) · 1 suppressed"."""
     counts = report.counts
     fused, declined = listed(fused_patterns(report), " "), listed(declined_codes(report), " ×")
-    return (f"{report.model or 'model'}  {counts['candidates']} candidates: {counts['fused']} fused" + (f" ({fused})" if fused else "") +
-            f" · {counts['declined']} declined" + (f" ({declined})" if declined else "") + f" · {counts['suppressed']} suppressed")
+    return (
+        f"{report.model or 'model'}  {counts['candidates']} candidates: {counts['fused']} fused"
+        + (f" ({fused})" if fused else "")
+        + f" · {counts['declined']} declined"
+        + (f" ({declined})" if declined else "")
+        + f" · {counts['suppressed']} suppressed"
+    )
 
 
 def plural(n: int, noun: str) -> str:
@@ -38,7 +44,7 @@ def plural(n: int, noun: str) -> str:
 
 
 def totals(reports: Sequence[Report]) -> str:
-    """"1 model, 5 warnings, 2 notes"."""
+    """ "1 model, 5 warnings, 2 notes"."""
     found = severities(reports)
     parts = [plural(len(reports), "model")] + [plural(found[s], s) for s in ("error", "warning", "note") if found[s]]
     return ", ".join(parts if len(parts) > 1 else [*parts, "no findings"])
