@@ -1,50 +1,155 @@
-"""Opens TorchScript archives: one clear sentence for each way in which a file is not one."""
+"""TorchScript archives as files: one clear sentence for each way in which a file is not one, and what one holds, without loading it."""
 from __future__ import annotations
 
+import pickletools
+import re
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch.jit._recursive import wrap_cpp_module
-
-from fusible import _C
-
 LFS_POINTER = b"version https://git-lfs"
+ZIP_MAGIC = b"PK\x03\x04"
+PICKLE_MAGIC = b"\x80"
+# torch stores tensors uncompressed: a record that unpacks to far more than its bytes was not written by torch.
+LARGEST_RATIO, SMALL = 200, 1 << 20
+NEWEST_FORMAT = 10  # caffe2::serialize::kMaxSupportedFileFormatVersion of torch 2.13.0
+
+_NEEDED = "a TorchScript archive was needed"
+_SCRIPT = "script or trace the module and save that"
 
 
 def problem_of(path: Path) -> str | None:
     """Why `path` cannot be a TorchScript archive, by its bytes alone: nothing is loaded. None when it may be one."""
-    if not path.exists():
-        return f"a TorchScript archive was needed, found nothing at {path}"
-    if path.is_dir():
-        return f"a TorchScript archive was needed, found the directory {path}"
-    with path.open("rb") as file:
-        head = file.read(64)
-    if not head:
-        return f"a TorchScript archive was needed, found the empty file {path}"
-    if head.startswith(LFS_POINTER):
-        return f"a TorchScript archive was needed, found a Git LFS pointer at {path}: run `git lfs pull`"
-    if not zipfile.is_zipfile(path):
-        return f"a TorchScript archive (zip) was needed, found another or a truncated file at {path}"
     try:
-        names = zipfile.ZipFile(path).namelist()
-    except zipfile.BadZipFile as error:
+        if path.is_dir():
+            return f"{_NEEDED}, found the directory {path}"
+        if not path.exists():
+            return f"{_NEEDED}, found nothing at {path}"
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError as error:
+        return f"{_NEEDED}, {path} cannot be read: {error.strerror}"
+    if not head:
+        return f"{_NEEDED}, found the empty file {path}"
+    if head.startswith(LFS_POINTER):
+        return f"{_NEEDED}, found a Git LFS pointer at {path}: run `git lfs pull`"
+    if head.startswith(PICKLE_MAGIC):
+        return f"{_NEEDED}, found a pickle at {path} (torch.save's old format, or another program's): {_SCRIPT}"
+    if not head.startswith(ZIP_MAGIC):
+        return f"{_NEEDED} (a zip file), found another kind of file at {path}"
+    if not zipfile.is_zipfile(path):
+        return f"{_NEEDED}, found a truncated one at {path} ({path.stat().st_size} bytes, its table of contents is missing): copy it again"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _problem_inside(path, archive)
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError, OverflowError) as error:
         return f"a whole TorchScript archive was needed, found a damaged one at {path}: {error}"
-    inner = {name.split("/", 1)[-1] for name in names}
-    if "constants.pkl" not in inner:
-        if "data.pkl" in inner:
-            return f"a TorchScript archive was needed, found a torch.save file at {path}: script or trace the module and save that"
-        return f"a TorchScript archive was needed, found a zip without one at {path}"
+
+
+def _problem_inside(path: Path, archive: zipfile.ZipFile) -> str | None:
+    for record in archive.infolist():
+        if record.filename.startswith("/") or ".." in Path(record.filename).parts:
+            return f"{_NEEDED}, found one at {path} with a record outside of it ({record.filename!r}): do not load this file"
+        if record.file_size > max(SMALL, LARGEST_RATIO * record.compress_size):
+            return (f"{_NEEDED}, found one at {path} whose record {record.filename!r} unpacks {record.compress_size} bytes to {record.file_size}: "
+                    "do not load this file")
+    records = {name.partition("/")[2]: name for name in archive.namelist()}
+    if "archive_format" in records or "models/model.json" in records:
+        return f"{_NEEDED}, found a torch.export archive (.pt2) at {path}: fusible fuses TorchScript only, {_SCRIPT}"
+    if "data.pkl" not in records:
+        return f"{_NEEDED}, found a zip file without data.pkl at {path}"
+    if "constants.pkl" not in records:
+        return f"{_NEEDED}, found {_saved_by_torch(archive.read(records['data.pkl']))} at {path}: {_SCRIPT}"
+    version = _version(archive, records)
+    if not version.isdigit():
+        return f"{_NEEDED}, found one at {path} whose format version is not a number ({version[:20]!r})"
+    if int(version) > NEWEST_FORMAT:
+        return f"{_NEEDED} of format version {NEWEST_FORMAT} or older, found version {version} at {path}: save it with torch 2.13.0 or older"
     return None
 
 
-def load_archive(path: Path) -> torch.jit.ScriptModule:
-    """Loads onto the CPU. Raises FusibleError."""
-    problem = problem_of(path)
-    if problem:
+def _saved_by_torch(data: bytes) -> str:
+    """What torch.save wrote, by the first class that its pickle names."""
+    strings: list[str] = []
+    try:
+        for opcode, argument, _ in pickletools.genops(data):
+            if opcode.name == "GLOBAL":
+                strings = argument.split(" ")
+                break
+            if opcode.name == "STACK_GLOBAL":
+                break
+            if isinstance(argument, str):
+                strings = [*strings[-1:], argument]
+    except ValueError:
+        pass
+    module, name = strings if len(strings) == 2 else ("", "")
+    if module in ("", "collections", "torch._utils", "torch"):
+        return "a state_dict or other plain data of torch.save"
+    return f"the eager module {module}.{name} of torch.save"
+
+
+def _version(archive: zipfile.ZipFile, records: dict[str, str]) -> str:
+    record = records.get("version") or records.get(".data/version")
+    return archive.read(record).decode("ascii", "replace").strip() if record else "missing"
+
+
+def load_archive(path: Path):
+    """The torch.jit.ScriptModule in `path`, on the CPU. Raises FusibleError."""
+    import torch
+    from torch.jit._recursive import wrap_cpp_module
+
+    from fusible import _C
+
+    if problem := problem_of(path):
         raise _C.FusibleError(problem)
     try:
         return wrap_cpp_module(_C.load(str(path)))
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise _C.FusibleError(f"a TorchScript archive that torch {torch.__version__} can load was needed, {path} failed: {reason}") from error
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        raise _C.FusibleError(f"{_NEEDED} that torch {torch.__version__} can load, {path} failed: {_reason(str(error))}") from error
+
+
+def _reason(message: str) -> str:
+    """The first line that says something: torch puts the place below the reason."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return (lines or ["no message"])[0].removesuffix(":")
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What the text of an archive tells: nothing is unpickled and nothing is run."""
+
+    version: str
+    namespaces: tuple[str, ...]   # of the operators that its code calls
+    devices: tuple[str, ...]
+    debug_files: bool
+    setstate: tuple[str, ...]     # classes whose __setstate__ runs when torch loads the archive
+
+    @classmethod
+    def of(cls, path: Path) -> Contents:
+        namespaces, setstate, devices = set(), set(), set()
+        with zipfile.ZipFile(path) as archive:
+            records = {name.partition("/")[2]: name for name in archive.namelist()}
+            for name, record in records.items():
+                if name.startswith("code/") and name.endswith(".py"):
+                    code = archive.read(record).decode("utf-8", "replace")
+                    namespaces.update(re.findall(r"\bops\.(\w+)\.", code))
+                    namespaces.update(re.findall(r"__torch__\.torch\.classes\.(\w+)\.", code))
+                    if re.search(r"\btorch\.\w+\(", code):
+                        namespaces.add("aten")
+                    setstate.update(_classes_with_setstate(name, code))
+                elif name in ("data.pkl", "constants.pkl"):
+                    devices.update(match.decode() for match in re.findall(rb"\b(?:cpu|cuda(?::\d+)?|mps(?::\d+)?|xpu(?::\d+)?|meta)\b", archive.read(record)))
+            debug = any(name.endswith(".debug_pkl") for name in records)
+            return cls(_version(archive, records), tuple(sorted(namespaces)), tuple(sorted(devices)), debug, tuple(sorted(setstate)))
+
+
+def _classes_with_setstate(record: str, code: str) -> list[str]:
+    """Qualified names of the classes in one code record that define __setstate__."""
+    module = record.removeprefix("code/").removesuffix(".py").replace("/", ".")
+    found, current = [], ""
+    for line in code.splitlines():
+        if match := re.match(r"class (\w+)", line):
+            current = match[1]
+        elif re.match(r"\s+def __setstate__\(", line) and current:
+            found.append(f"{module}.{current}")
+    return found

@@ -1,0 +1,82 @@
+# Two commands do everything: `make demo` and `make test`. Both install what is missing, or name the command that does.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+BUILD := build/make
+TORCH := 2.13.0
+JOBS ?= $(shell nproc)
+
+APT_BUILD := cmake g++ ninja-build ccache nlohmann-json3-dev
+APT_TEST := libgtest-dev libgmock-dev libbenchmark-dev
+# The interpreter may be Debian's, which needs two packages for this, or one that has them built in.
+APT_PYTHON := $(shell $(PYTHON) -c 'import ensurepip, venv' 2>&1 | grep -q . && echo python3-venv; \
+  $(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' || echo python3-dev)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test build cpp-test python-test lint-style clean system-build system-test
+
+help:  ## what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+demo: build  ## build, then fuse a ResNet-50: lint, fuse, verify, save, load, time
+	@$(PY) -m fusible.demo
+
+test: cpp-test python-test  ## build, then every test: ctest and pytest
+	@echo "ctest:  $$(grep -h 'tests passed' $(BUILD)/ctest.log)"
+	@echo "pytest: $$(tail -n 1 $(BUILD)/pytest.log)"
+
+build: $(VENV)/ready system-build  ## the library and the Python package, in place (incremental)
+	@CMAKE_ARGS="-DFUSIBLE_TESTS=$(if $(wildcard $(BUILD)/with-tests),ON,OFF)" FUSIBLE_BUILD_DIR=$(CURDIR)/$(BUILD) \
+	  CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) $(PY) -m pip install --quiet --no-build-isolation --no-deps --editable . \
+	  || { echo "the build failed; to see its messages: make build-verbose"; exit 1; }
+
+cpp-test: $(VENV)/ready $(VENV)/tests-ready system-test lint-style  ## the GoogleTest suites
+	@mkdir -p $(BUILD) && touch $(BUILD)/with-tests
+	@$(MAKE) --no-print-directory build-verbose
+	@bash -o pipefail -c 'ctest --test-dir $(BUILD) --output-on-failure --no-tests=error -j $(JOBS) 2>&1 | tee $(BUILD)/ctest.log'
+
+python-test: cpp-test  ## the pytest suites
+	@bash -o pipefail -c '$(PY) -m pytest 2>&1 | tee $(BUILD)/pytest.log'
+
+.PHONY: build-verbose
+build-verbose: $(VENV)/ready system-build
+	@CMAKE_ARGS="-DFUSIBLE_TESTS=$(if $(wildcard $(BUILD)/with-tests),ON,OFF)" FUSIBLE_BUILD_DIR=$(CURDIR)/$(BUILD) \
+	  CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) $(PY) -m pip install --verbose --no-build-isolation --no-deps --editable .
+
+lint-style:  ## file lengths and forbidden strings
+	@$(PYTHON) .ci/style.py
+
+clean:  ## everything that was built; the environment stays
+	rm -rf build python/fusible/lib python/fusible/include python/fusible/share python/fusible/_build_info.json python/fusible/_C.*.so
+
+# torch goes first, alone and without its accelerator packages: any other order lets pip choose a CUDA build.
+$(VENV)/ready: | system-python
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --no-deps torch==$(TORCH)
+	$(PY) -m pip install --quiet 'setuptools>=70.1' wheel numpy filelock 'typing-extensions>=4.10' 'sympy>=1.13.3' 'networkx>=2.5.1' jinja2 fsspec
+	@$(PY) -c 'import torch, sys; sys.exit(torch.version.cuda and "a CPU build of torch was needed, pip chose one for CUDA: point PIP_INDEX_URL to an index of CPU wheels, remove $(VENV) and try again")'
+	@touch $@
+
+$(VENV)/tests-ready: tests/requirements.txt | $(VENV)/ready
+	$(PY) -m pip install --quiet --requirement tests/requirements.txt
+	$(PY) -m pip install --quiet --no-deps torchvision==0.28.0
+	@touch $@
+
+# $(call install,PACKAGES): Debian packages that are missing are installed by root or sudo, else the command is named.
+define install
+@command -v dpkg-query > /dev/null || exit 0; \
+missing=$$(for package in $(1); do dpkg-query -W -f '$${Status}' $$package 2> /dev/null | grep -q 'install ok installed' || echo $$package; done); \
+test -z "$$missing" && exit 0; \
+if [ "$$(id -u)" = 0 ]; then as_root=; elif sudo -n true 2> /dev/null; then as_root="sudo -n"; else \
+  echo "These Debian packages are missing. Run: sudo apt-get install --no-install-recommends" $$missing; exit 1; fi; \
+echo "installing" $$missing; \
+$$as_root apt-get update -qq && $$as_root apt-get install -qq -y --no-install-recommends $$missing
+endef
+
+.PHONY: system-python
+system-python:
+	$(call install,$(APT_PYTHON))
+system-build:
+	$(call install,$(APT_BUILD))
+system-test: system-build
+	$(call install,$(APT_TEST))

@@ -1,0 +1,3 @@
+from fusible.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,67 @@
+"""Writes a fused copy of a TorchScript archive. The model is run only when --input asks for verification."""
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from fusible.cli.options import add_fusing, fusing
+
+EXAMPLES = """examples:
+  fusible fuse model.pt -o fused.pt
+  fusible fuse model.pt -o fused.pt --input 1,3,224,224       verified against the original
+  fusible fuse model.pt -o portable.pt --target aten          runs without fusible
+
+OUT.pt is complete or is not there: it is written beside its place and renamed.
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, metavar="IN.pt", help="a TorchScript archive")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.pt", help="where the fused archive goes")
+    parser.add_argument("--no-verify", action="store_true", help="do not compare with the original, even with --input")
+    add_fusing(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    output: Path = arguments.output
+    if output.is_dir() or not output.parent.is_dir():
+        raise ValueError(f"-o: a file in a folder that exists was needed, found {output}")
+    import fusible
+    from fusible.cli.progress import progress
+
+    options = fusing(arguments)
+    module = fusible.load(arguments.model)
+    with progress(arguments.model.name) as show:
+        fused = fusible.fuse(module, verify=False if arguments.no_verify else None, progress=show, **options)
+    write_archive(fused, output)
+    counts = fusible.report(fused).counts
+    size = output.stat().st_size / 2**20
+    print(f"{output}: {counts['fused']} of {counts['candidates']} fused, {counts['declined']} declined, {counts['suppressed']} suppressed ({size:.1f} MB)")
+    if counts["declined"]:
+        print(f"why not: fusible lint {arguments.model}", file=sys.stderr)
+    return 0
+
+
+def write_archive(module, output: Path) -> None:
+    """Saves beside `output` and renames: a reader sees the old file or the whole new one."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{output.name}.", suffix=".part", dir=output.parent)
+    os.close(descriptor)
+    part = Path(name)
+    try:
+        module.save(str(part))
+        mode = output.stat().st_mode & 0o777 if output.exists() else 0o666 & ~_umask()
+        part.chmod(mode)
+        part.replace(output)
+    except RuntimeError as error:
+        raise OSError(f"{output} could not be written: {str(error).splitlines()[0]}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

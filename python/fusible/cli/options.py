@@ -1,0 +1,51 @@
+"""Options that several verbs share, and what they mean."""
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from typing import Any
+
+INPUT_HELP = "an example input, once per argument of forward: 1,3,224,224 (float32, random) or 1,16:int64; verifies and times with it"
+_INPUT = re.compile(r"(?P<shape>\d+(?:,\d+)*)?(?::(?P<dtype>[a-z]+\d*))?")
+
+
+def add_fusing(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what to fuse")
+    group.add_argument("--input", action="append", metavar="SHAPE[:DTYPE]", help=INPUT_HELP)
+    group.add_argument("--method", action="append", metavar="NAME", dest="methods", help="method to treat (default: forward and the exported ones)")
+    group.add_argument("--target", choices=("cpu", "aten"), default="cpu", help="cpu: fusible's operators; aten: stock operators only")
+    group.add_argument("--strict", action="store_true", help="only exact rewrites: no weight folds")
+    group.add_argument("--select", action="append", metavar="PREFIX", help="only these patterns or codes (conv+batch_norm, FUS2)")
+    group.add_argument("--ignore", action="append", metavar="PREFIX", help="leave these patterns or codes alone")
+    group.add_argument("--patterns", action="append", metavar="FILE", help="a further pattern file")
+
+
+def fusing(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Keyword arguments of fusible.fuse and fusible.lint."""
+    from pathlib import Path
+
+    return {"methods": arguments.methods, "target": arguments.target, "strict": arguments.strict, "select": arguments.select,
+            "ignore": arguments.ignore, "patterns": [Path(file) for file in arguments.patterns or []],
+            "example_inputs": example_inputs(arguments.input)}
+
+
+def example_inputs(texts: Sequence[str] | None, seed: int = 0) -> tuple[Any, ...] | None:
+    """Seeded random tensors: normal for floating dtypes, 0 or 1 for the others. Raises ValueError."""
+    if not texts:
+        return None
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    tensors = []
+    for text in texts:
+        match = _INPUT.fullmatch(text)
+        dtype = getattr(torch, match["dtype"] or "float32", None) if match else None
+        if not isinstance(dtype, torch.dtype):
+            raise ValueError(f"--input: SHAPE or SHAPE:DTYPE was needed, found {text!r}: write 1,3,224,224 or 1,16:int64")
+        shape = [int(size) for size in match["shape"].split(",")] if match["shape"] else []
+        if dtype.is_floating_point or dtype.is_complex:
+            tensors.append(torch.randn(shape, generator=generator).to(dtype))
+        else:
+            tensors.append(torch.randint(0, 2, shape, generator=generator).to(dtype))
+    return tuple(tensors)
