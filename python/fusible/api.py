@@ -36,9 +36,14 @@ def _wrapped(function: torch.jit.ScriptFunction) -> torch.jit.ScriptModule:
     return wrap_cpp_module(module)
 
 
-def _options(example_inputs: Any, **given: Any) -> dict[str, Any]:
-    if example_inputs is not None and not isinstance(example_inputs, tuple):
+def _check_inputs(example_inputs: Any) -> None:
+    if not isinstance(example_inputs, tuple):
         raise FusibleError(f"example_inputs: a tuple was needed, found {type(example_inputs).__name__}: pass (x,) for a single input")
+
+
+def _options(example_inputs: Any, **given: Any) -> dict[str, Any]:
+    if example_inputs is not None:
+        _check_inputs(example_inputs)
     for name in ("methods", "select", "ignore", "patterns"):
         value = given[name]
         if isinstance(value, str):
@@ -132,8 +137,10 @@ def load_patterns(path_or_text: str | os.PathLike[str]) -> None:
 
 def warmup(fused: torch.jit.ScriptModule, example_inputs: tuple[Any, ...] = ()) -> None:
     """Packs the weights and, with `example_inputs`, runs the first calls, in which the executor makes its plan."""
-    _scripted(fused)
-    if example_inputs:
-        with torch.no_grad():
-            for _ in range(3):
-                fused(*example_inputs)
+    _check_inputs(example_inputs)
+    _C.warmup(_scripted(fused)._c, example_inputs)
+
+
+def version() -> str:
+    """The version of libfusible."""
+    return _C.version()

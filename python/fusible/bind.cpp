@@ -1,5 +1,7 @@
 // fusible._C: converts between Python and fusible.h, nothing more.
 
+#include <memory>
+
 #include <torch/csrc/jit/python/pybind_utils.h>
 #include <torch/csrc/jit/serialization/import.h>
 
@@ -30,6 +32,17 @@ std::vector<c10::IValue> inputs_of(const Module& module, const py::tuple& inputs
   return values;
 }
 
+// Ctrl-C reaches Python's handler only when someone asks: between stages, whether or not the caller wants to hear of progress.
+std::function<void(const std::string&, double)> interruptible(std::function<void(const std::string&, double)> progress) {
+  return [progress = std::move(progress)](const std::string& stage, double share) {
+    {
+      py::gil_scoped_acquire gil;
+      if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    }
+    if (progress) progress(stage, share);
+  };
+}
+
 fusible::Options options_of(const Module& module, const py::dict& given) {
   fusible::Options options;
   options.methods = given["methods"].cast<std::vector<std::string>>();
@@ -42,13 +55,17 @@ fusible::Options options_of(const Module& module, const py::dict& given) {
   if (!given["verify"].is_none()) options.verify = given["verify"].cast<bool>();
   if (!given["example_inputs"].is_none()) options.example_inputs = inputs_of(module, given["example_inputs"].cast<py::tuple>(), options.methods);
   if (!given["progress"].is_none()) {
-    const auto callback = given["progress"].cast<py::function>();
+    // The passes copy options without the GIL: they copy the pointer, and the last owner gives the function back with the GIL held.
+    const std::shared_ptr<py::function> callback(new py::function(given["progress"].cast<py::function>()), [](py::function* function) {
+      py::gil_scoped_acquire gil;
+      delete function;
+    });
     options.progress = [callback](const std::string& stage, double share) {
       py::gil_scoped_acquire gil;
-      if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-      callback(stage, share);
+      (*callback)(stage, share);
     };
   }
+  options.progress = interruptible(std::move(options.progress));
   return options;
 }
 
@@ -56,7 +73,8 @@ fusible::Options options_of(const Module& module, const py::dict& given) {
 
 PYBIND11_MODULE(_C, m) {
   if (!py::detail::get_type_handle(typeid(Module), false)) {
-    throw py::import_error("fusible._C was compiled with another pybind11 than torch: rebuild it with `pip install --no-build-isolation .`");
+    throw py::import_error("fusible._C was compiled with pybind11 internals v" + std::to_string(PYBIND11_INTERNALS_VERSION) +
+                           ", this torch uses another version: rebuild it with torch's own headers, `pip install --no-build-isolation .`");
   }
   py::register_exception<fusible::Error>(m, "FusibleError", PyExc_ValueError);
   m.def("fuse", [](const Module& module, const py::dict& given) {
@@ -84,6 +102,11 @@ PYBIND11_MODULE(_C, m) {
   m.def("enabled", &fusible::enabled);
   m.def("why_not_running", [](const std::optional<Module>& module) { return fusible::why_not_running(module ? &*module : nullptr); }, py::arg("module") = py::none());
   m.def("load_patterns", &fusible::load_patterns);
+  m.def("warmup", [](Module module, const py::tuple& given) {
+    const auto inputs = inputs_of(module, given, {});
+    py::gil_scoped_release no_gil;
+    fusible::warmup(module, inputs);
+  });
   m.def("version", &fusible::version);
   m.def("built_for_torch", &fusible::built_for_torch);
 }

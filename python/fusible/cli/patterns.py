@@ -8,7 +8,7 @@ EXAMPLES = """examples:
   fusible patterns
   fusible patterns conv > my_conv.fus
 """
-FILES = Path(__file__).parent.parent / "share" / "fusible" / "patterns"
+FILES = Path(__file__).parent.parent / "share" / "patterns"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ EXAMPLES = """examples:
   fusible rule second-use
   fusible rule                the table of all codes
 """
-PAGES = Path(__file__).parent.parent / "share" / "fusible" / "rules"
+PAGES = Path(__file__).parent.parent / "share" / "rules"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
