@@ -7,6 +7,8 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from fusible.nesting import DEEPEST, code_depth, pickle_depth
+
 LFS_POINTER = b"version https://git-lfs"
 ZIP_MAGIC = b"PK\x03\x04"
 PICKLE_MAGIC = b"\x80"
@@ -14,6 +16,7 @@ PICKLE_MAGIC = b"\x80"
 LARGEST_RATIO, SMALL = 200, 1 << 20
 NEWEST_FORMAT = 10  # caffe2::serialize::kMaxSupportedFileFormatVersion of torch 2.13.0
 
+_DEVICE = re.compile(r"(cpu|cuda|mps|xpu|meta)(:\d+)?")
 _NEEDED = "a TorchScript archive was needed"
 _SCRIPT = "script or trace the module and save that"
 
@@ -60,12 +63,28 @@ def _problem_inside(path: Path, archive: zipfile.ZipFile) -> str | None:
         return f"{_NEEDED}, found a zip file without data.pkl at {path}"
     if "constants.pkl" not in records:
         return f"{_NEEDED}, found {_saved_by_torch(archive.read(records['data.pkl']))} at {path}: {_SCRIPT}"
+    for name, record in records.items():
+        if name.endswith("pkl") and pickle_depth(archive.read(record)) > DEEPEST or \
+                name.startswith("code/") and name.endswith(".py") and code_depth(archive.read(record).decode("utf-8", "replace")) > DEEPEST:
+            return f"{_NEEDED}, found one at {path} whose record {name!r} nests deeper than {DEEPEST} levels: do not load this file"
     version = _version(archive, records)
     if not version.isdigit():
         return f"{_NEEDED}, found one at {path} whose format version is not a number ({version[:20]!r})"
     if int(version) > NEWEST_FORMAT:
         return f"{_NEEDED} of format version {NEWEST_FORMAT} or older, found version {version} at {path}: save it with torch 2.13.0 or older"
     return None
+
+
+def _strings(data: bytes) -> list[str]:
+    """The strings of a pickle, up to where it is damaged."""
+    found = []
+    try:
+        for _, argument, _ in pickletools.genops(data):
+            if isinstance(argument, str):
+                found.append(argument)
+    except (ValueError, IndexError):
+        pass
+    return found
 
 
 def _saved_by_torch(data: bytes) -> str:
@@ -138,7 +157,7 @@ class Contents:
                         namespaces.add("aten")
                     setstate.update(_classes_with_setstate(name, code))
                 elif name in ("data.pkl", "constants.pkl"):
-                    devices.update(match.decode() for match in re.findall(rb"\b(?:cpu|cuda(?::\d+)?|mps(?::\d+)?|xpu(?::\d+)?|meta)\b", archive.read(record)))
+                    devices.update(filter(_DEVICE.fullmatch, _strings(archive.read(record))))
             debug = any(name.endswith(".debug_pkl") for name in records)
             return cls(_version(archive, records), tuple(sorted(namespaces)), tuple(sorted(devices)), debug, tuple(sorted(setstate)))
 

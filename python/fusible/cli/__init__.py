@@ -24,13 +24,17 @@ exit codes: 0 clean, 1 findings, 2 unusable input or options
 OK, FINDINGS, UNUSABLE = 0, 1, 2
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """Of the verbs, only one that `argv` names is imported: the others are not asked."""
     top = argparse.ArgumentParser(prog="fusible", description="Fuses TorchScript models, or says exactly why not.", epilog=EXAMPLES,
                                   formatter_class=argparse.RawDescriptionHelpFormatter)
     top.add_argument("--version", action="store_true", help="print the version and the torch that it is built for")
     top.add_argument("--cmake-prefix", action="store_true", help="print the folder for CMAKE_PREFIX_PATH (find_package(fusible))")
     verbs = top.add_subparsers(dest="verb", metavar="VERB", title="verbs")
     for name, summary in VERBS.items():
+        if name not in argv:
+            verbs.add_parser(name, help=summary)
+            continue
         verb = importlib.import_module(f"fusible.cli.{name}")
         sub = verbs.add_parser(name, help=summary, description=verb.__doc__, epilog=verb.EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
         verb.configure(sub)
@@ -39,7 +43,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    top = parser()
+    argv = sys.argv[1:] if argv is None else list(argv)
+    top = parser(argv)
     arguments = top.parse_args(argv)
     try:
         if arguments.version:

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from fusible.cli.options import add_fusing, fusing
+from fusible.cli.options import add_fusing, add_selection, fusing, selection
 
 EXAMPLES = """examples:
   fusible bench model.pt --input 1,3,224,224
@@ -23,6 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, metavar="N", help="threads of each process (default: torch's choice)")
     parser.add_argument("--json", action="store_true", help="print the times of every round as JSON")
     add_fusing(parser)
+    add_selection(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -39,7 +40,7 @@ def _fuse(arguments: argparse.Namespace, output: Path) -> Path:
 
     module = fusible.load(arguments.model)
     with progress(arguments.model.name) as show:
-        fusible.fuse(module, progress=show, **fusing(arguments)).save(str(output))
+        fusible.fuse(module, progress=show, **fusing(arguments), **selection(arguments)).save(str(output))
     return output
 
 

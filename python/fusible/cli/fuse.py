@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from fusible.cli.options import add_fusing, fusing
+from fusible.cli.options import add_fusing, add_selection, fusing, selection
 
 EXAMPLES = """examples:
   fusible fuse model.pt -o fused.pt
@@ -23,6 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.pt", help="where the fused archive goes")
     parser.add_argument("--no-verify", action="store_true", help="do not compare with the original, even with --input")
     add_fusing(parser)
+    add_selection(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -32,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     import fusible
     from fusible.cli.progress import progress
 
-    options = fusing(arguments)
+    options = {**fusing(arguments), **selection(arguments)}
     module = fusible.load(arguments.model)
     with progress(arguments.model.name) as show:
         fused = fusible.fuse(module, verify=False if arguments.no_verify else None, progress=show, **options)

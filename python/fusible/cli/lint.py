@@ -2,56 +2,42 @@
 from __future__ import annotations
 
 import argparse
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from fusible.cli.options import add_fusing, fusing
+from fusible.linting import Unusable, add_lint_arguments, run_lint
 
 EXAMPLES = """examples:
   fusible lint model.pt
   fusible lint *.pt --output-format sarif -o fusible.sarif
-  fusible lint model.pt --fail-on error --ignore FUS2
+  fusible lint model.pt --baseline fusible-baseline.json --fail-on error
 
 exit codes: 0 nothing at or above --fail-on, 1 findings, 2 a model or an option that cannot be used
 """
-LEVELS = ("note", "warning", "error")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("models", type=Path, nargs="+", metavar="MODEL.pt", help="TorchScript archives")
-    parser.add_argument("--output-format", default="full", metavar="FORMAT", help="full (default), concise, json, sarif, github, junit, html, ...")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the report there instead of stdout")
-    parser.add_argument("--fail-on", choices=(*LEVELS, "never"), default="warning", help="least severity that gives exit 1 (default warning)")
-    parser.add_argument("--exit-zero", action="store_true", help="exit 0 in spite of findings")
+    parser.add_argument("models", type=Path, nargs="*", metavar="MODEL.pt", help="TorchScript archives")
+    add_lint_arguments(parser)
     add_fusing(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if not arguments.models and not arguments.show_settings:
+        raise ValueError("at least one model was needed, found none: fusible lint MODEL.pt")
+    return run_lint(_reports(arguments), arguments)
+
+
+def _reports(arguments: argparse.Namespace) -> Iterator:
     import fusible
     from fusible.cli.progress import progress
-    from fusible.render import render
 
     options = fusing(arguments)
-    reports, unusable = [], False
     for model in arguments.models:
         try:
             with progress(model.name) as show:
-                reports.append(fusible.lint(model, progress=show, **options))
+                report = fusible.lint(model, progress=show, **options)
         except fusible.FusibleError as error:
-            print(f"fusible: error: {error}", file=sys.stderr)
-            unusable = True
-    if reports:
-        text = render(arguments.output_format, reports).rstrip("\n")
-        if arguments.output:
-            arguments.output.write_text(text + "\n")
-        else:
-            print(text)
-    if unusable:
-        return 2
-    return int(not arguments.exit_zero and any(fails(report, arguments.fail_on) for report in reports))
-
-
-def fails(report, least: str) -> bool:
-    if least == "never":
-        return False
-    return any(not finding.suppressed and LEVELS.index(finding.severity) >= LEVELS.index(least) for finding in report.diagnostics)
+            report = Unusable(str(model), str(error))
+        yield report

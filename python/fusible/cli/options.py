@@ -16,17 +16,26 @@ def add_fusing(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--method", action="append", metavar="NAME", dest="methods", help="method to treat (default: forward and the exported ones)")
     group.add_argument("--target", choices=("cpu", "aten"), default="cpu", help="cpu: fusible's operators; aten: stock operators only")
     group.add_argument("--strict", action="store_true", help="only exact rewrites: no weight folds")
+    group.add_argument("--patterns", action="append", metavar="FILE", help="a further pattern file")
+
+
+def add_selection(parser: argparse.ArgumentParser) -> None:
+    """For verbs that fuse; `lint` has options of these names for what it shows."""
+    group = parser.add_argument_group("which patterns")
     group.add_argument("--select", action="append", metavar="PREFIX", help="only these patterns or codes (conv+batch_norm, FUS2)")
     group.add_argument("--ignore", action="append", metavar="PREFIX", help="leave these patterns or codes alone")
-    group.add_argument("--patterns", action="append", metavar="FILE", help="a further pattern file")
+
+
+def selection(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {"select": arguments.select, "ignore": arguments.ignore}
 
 
 def fusing(arguments: argparse.Namespace) -> dict[str, Any]:
     """Keyword arguments of fusible.fuse and fusible.lint."""
     from pathlib import Path
 
-    return {"methods": arguments.methods, "target": arguments.target, "strict": arguments.strict, "select": arguments.select,
-            "ignore": arguments.ignore, "patterns": [Path(file) for file in arguments.patterns or []],
+    return {"methods": arguments.methods, "target": arguments.target, "strict": arguments.strict,
+            "patterns": [Path(file) for file in arguments.patterns or []],
             "example_inputs": example_inputs(arguments.input)}
 
 

@@ -1,0 +1,199 @@
+"""The command line: what each verb prints, where, and the exit code. Bad input: one clear sentence, exit 2, nothing written."""
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import fusible
+import pytest
+import torch
+from fusible.cli import main
+from hostile_archives import KINDS, rewrite
+from oracle import assert_same, assert_same_bits
+
+
+def run(capsys, *arguments):
+    """Exit code, stdout, stderr of the command, in this process."""
+    try:
+        code = main([str(argument) for argument in arguments])
+    except SystemExit as exit_:  # argparse
+        code = exit_.code
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.mark.parametrize("make", KINDS, ids=lambda make: make.__name__)
+def test_a_file_that_is_no_archive_gets_one_sentence_and_nothing_is_written(make, archive, model, tmp_path, capsys):
+    bad, out = tmp_path / "bad.pt", tmp_path / "out" / "fused.pt"
+    out.parent.mkdir()
+    make(bad, archive, model)
+    code, stdout, stderr = run(capsys, "fuse", bad, "-o", out)
+    assert code == 2 and stdout == ""
+    assert stderr.startswith("fusible: error: ") and stderr.count("\n") == 1, stderr
+    assert KINDS[make] in stderr and str(bad) in stderr
+    assert list(out.parent.iterdir()) == []
+    code, stdout, stderr = run(capsys, "lint", bad, "--isolated")
+    assert code == 2 and KINDS[make] in stderr
+    with pytest.raises(fusible.FusibleError, match=KINDS[make]):
+        fusible.load(bad)
+
+
+def test_an_archive_saved_on_cuda_is_mapped_to_the_cpu(archive, scripted, x, tmp_path, capsys):
+    cuda = tmp_path / "cuda.pt"
+    rewrite(archive, cuda, lambda name, data: data.replace(b"X\x03\0\0\0cpu", b"X\x06\0\0\0cuda:0") if name.endswith(".pkl") else data)
+    assert "cuda:0" in run(capsys, "doctor", cuda)[1]
+    with pytest.raises(RuntimeError, match="CUDA"):
+        torch.jit.load(cuda)
+    with torch.no_grad():
+        assert_same_bits(fusible.load(cuda)(x), scripted(x))
+        assert_same(fusible.fuse(fusible.load(cuda))(x), scripted(x))
+
+
+def test_fuse_writes_an_archive_that_computes_the_same(archive, scripted, x, tmp_path, capsys):
+    out = tmp_path / "fused.pt"
+    code, stdout, _ = run(capsys, "fuse", archive, "-o", out, "--input", "2,3,9,9")
+    assert code == 0 and f"{out}: " in stdout and " fused" in stdout
+    loaded = torch.jit.load(out)
+    with torch.no_grad():
+        assert_same(loaded(x), scripted(x))
+    assert fusible.report(loaded).counts["fused"] >= 2
+
+
+def test_fuse_leaves_the_old_file_whole_when_writing_fails(archive, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "fused.pt"
+    out.write_text("old")
+
+    def disk_full(self, path):
+        Path(path).write_bytes(b"half")
+        raise RuntimeError("No space left on device")
+
+    monkeypatch.setattr(torch.jit.RecursiveScriptModule, "save", disk_full)
+    code, _, stderr = run(capsys, "fuse", archive, "-o", out)
+    assert code == 2 and "could not be written" in stderr and "No space left" in stderr
+    assert out.read_text() == "old" and sorted(p.name for p in tmp_path.iterdir()) == ["fused.pt", "model.pt"]
+
+
+def test_fuse_over_its_own_input_keeps_a_usable_file(archive, scripted, x, capsys):
+    archive.chmod(0o640)
+    assert run(capsys, "fuse", archive, "-o", archive)[0] == 0
+    assert archive.stat().st_mode & 0o777 == 0o640
+    with torch.no_grad():
+        assert_same(torch.jit.load(archive)(x), scripted(x))
+
+
+@pytest.mark.parametrize("arguments, says", [
+    (["-o", "nowhere/fused.pt"], "folder that exists"),
+    (["-o", "{tmp}/f.pt", "--input", "2,x,9"], "1,3,224,224"),
+    (["-o", "{tmp}/f.pt", "--input", "2,3:floatish"], "1,3,224,224"),
+    (["-o", "{tmp}/f.pt", "--input", "2,3,9,9", "--input", "1"], "at most 1"),
+    (["-o", "{tmp}/f.pt", "--target", "gpu"], "invalid choice: 'gpu'"),
+    (["-o", "{tmp}/f.pt", "--method", "encode"], "encode"),
+    (["-o", "{tmp}/f.pt", "--patterns", "{tmp}/none.fus"], "none.fus"),
+    (["-o", "{tmp}/f.pt", "--frobnicate"], "unrecognized arguments: --frobnicate"),
+    ([], "-o/--output"),
+])
+def test_an_unusable_option_gets_one_sentence_and_nothing_is_written(arguments, says, archive, tmp_path, capsys):
+    code, stdout, stderr = run(capsys, "fuse", archive, *(argument.replace("{tmp}", str(tmp_path)) for argument in arguments))
+    assert code == 2 and stdout == "" and says in stderr, stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
+
+
+def test_a_bad_pattern_file_is_named_with_line_and_column(archive, tmp_path, capsys):
+    bad = tmp_path / "bad.fus"
+    bad.write_text("activation wrong\n  spelling y = = aten::relu(x)\n")
+    code, _, stderr = run(capsys, "fuse", archive, "-o", tmp_path / "f.pt", "--patterns", bad)
+    assert code == 2 and ":2:" in stderr and not (tmp_path / "f.pt").exists(), stderr
+
+
+def test_a_training_module_and_a_state_dict_are_refused(model, tmp_path, capsys):
+    torch.jit.script(model.train()).save(str(tmp_path / "train.pt"))
+    code, _, stderr = run(capsys, "fuse", tmp_path / "train.pt", "-o", tmp_path / "f.pt")
+    assert code == 2 and "eval()" in stderr and stderr.count("\n") == 1
+
+
+def test_lint_tells_on_stdout_and_fails_by_severity(archive, capsys):
+    code, stdout, stderr = run(capsys, "lint", archive, "--isolated", "--output-format", "json")
+    assert code in (0, 1) and stderr == ""
+    report = json.loads(stdout)
+    report = report[0] if isinstance(report, list) else report
+    assert report.get("schema", 1) == 1
+    assert run(capsys, "lint", archive, "--isolated", "--exit-zero", "--fail-on", "note")[0] == 0
+    assert run(capsys, "lint", archive, "--isolated", "--fail-on", "note")[0] == 1  # parameters-are-constants
+
+
+def test_lint_goes_on_after_a_file_that_it_cannot_use(archive, tmp_path, capsys):
+    code, stdout, stderr = run(capsys, "lint", tmp_path / "none.pt", archive, "--isolated")
+    assert code == 2 and "none.pt" in stderr and "model.pt" in stdout
+
+
+def test_rule_explains_a_code_by_number_and_by_name(capsys):
+    code, by_number, _ = run(capsys, "rule", "FUS201")
+    assert code == 0 and "second-use" in by_number
+    assert run(capsys, "rule", "second-use")[1] == by_number
+    assert "FUS201" in run(capsys, "rule")[1]
+    code, _, stderr = run(capsys, "rule", "FUS999")
+    assert code == 2 and "FUS999" in stderr
+
+
+def test_patterns_prints_the_files_that_are_embedded(capsys):
+    listed = run(capsys, "patterns")[1]
+    folder = Path(__file__).parents[2] / "patterns"
+    for path in folder.glob("*.fus"):
+        assert path.stem in listed
+        assert run(capsys, "patterns", path.stem)[1].rstrip() == path.read_text().rstrip()
+    code, _, stderr = run(capsys, "patterns", "rleu")
+    assert code == 2 and "relu" in stderr
+
+
+def test_doctor_tells_versions_and_what_keeps_the_pass_from_running(capsys):
+    code, stdout, _ = run(capsys, "doctor")
+    assert code == 0
+    for fact in (torch.__version__, fusible.version(), torch.backends.cpu.get_cpu_capability(), "libgomp", "JIT pass"):
+        assert fact in stdout
+
+
+def test_doctor_reads_a_model_and_never_loads_it(archive, tmp_path, capsys, monkeypatch):
+    fused = tmp_path / "fused.pt"
+    fusible.fuse(fusible.load(archive)).save(str(fused))
+    monkeypatch.setattr(fusible.api._C, "load", None)
+    assert "fusible" not in run(capsys, "doctor", archive)[1].split("operators")[1].splitlines()[0]
+    _, stdout, _ = run(capsys, "doctor", fused)
+    assert "fusible" in stdout.split("operators")[1].splitlines()[0] and "libfusible.so" in stdout
+    assert run(capsys, "doctor", tmp_path / "none.pt")[0] == 2
+
+
+def test_bench_gives_a_ratio_with_its_spread(archive, capsys):
+    code, stdout, _ = run(capsys, "bench", archive, "--input", "2,3,9,9", "--rounds", "2", "--threads", "1", "--json")
+    result = json.loads(stdout)
+    assert code == 0 and len(result["before_s"]) == len(result["after_s"]) == 2 and result["ratio"] > 0
+    code, _, stderr = run(capsys, "bench", archive, "--input", "2,5,9,9", "--rounds", "1", "--fused", archive)
+    assert code == 2 and "could not be timed" in stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["--cmake-prefix"], ["rule", "FUS201"], ["patterns"], ["lint", "--help"], ["fuse", "--help"],
+                                       ["bench", "--help"], ["doctor", "--help"]], ids=" ".join)
+def test_what_needs_no_torch_does_not_import_it(arguments, tmp_path):
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
+    path = os.pathsep.join([str(tmp_path), str(Path(fusible.__file__).parents[1])])
+    command, env = [sys.executable, "-m", "fusible", *arguments], {**os.environ, "PYTHONPATH": path}
+    result = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert result.returncode == 0 and result.stdout, result.stderr
+    if arguments[0] in ("--help", "--version", "rule"):
+        assert best_seconds(command, env) - best_seconds([sys.executable, "-c", ""], env) < 0.1
+
+
+def best_seconds(command, env):
+    def once():
+        start = time.perf_counter()
+        subprocess.run(command, capture_output=True, env=env, check=True)
+        return time.perf_counter() - start
+
+    return min(once() for _ in range(5))
+
+
+def test_every_help_has_an_example(capsys):
+    for verb in ("fuse", "lint", "rule", "patterns", "doctor", "bench"):
+        code, stdout, _ = run(capsys, verb, "--help")
+        assert code == 0 and f"examples:\n  fusible {verb}" in stdout
