@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -220,3 +222,10 @@ def test_errors_come_first_then_what_saves_most():
     data = json.loads(lint("--output-format", "json", "--error", "FUS303")[1])
     assert [d["code"] for d in data["diagnostics"]] == ["FUS303", "FUS201", "FUS108"]
     assert [d["severity"] for d in data["diagnostics"]][0] == "error"
+
+
+def test_the_settings_in_the_documentation_are_all_there_are():
+    text = (Path(__file__).resolve().parents[2] / "docs" / "linting.md").read_text()
+    table = tomllib.loads(re.search(r"```toml\n(.*?)```", text, re.S).group(1))
+    config.from_table(table, "docs/linting.md")
+    assert set(table) == set(config.KEYS)

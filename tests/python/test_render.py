@@ -167,6 +167,19 @@ def test_the_page_holds_the_reports_and_needs_nothing_else(style):
     assert embedded(page)["models"][0]["sources"]["models/block.py"]["12"] == "        y = self.bn(y)"
 
 
+def test_the_graph_of_a_module_shows_its_chain_and_what_blocks():
+    from fusible.render.graph import graphs
+
+    drawn = graphs(REPORTS["scripted"])
+    assert set(drawn) == {"stem", "layers.0", "layers.1", "head"}
+    assert re.findall(r'<g class="(\w+)">.*?<text[^>]*>([^<]*)', drawn["stem"]) == [
+        ("fused", "conv2d"),
+        ("fused", "batch_norm"),
+        ("blocker", "add"),
+    ]
+    assert "declined" in drawn["head"] and "<path" not in drawn["head"]
+
+
 def browser():
     return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 

@@ -20,13 +20,20 @@ def module_of(site: Site) -> str:
 
 def _chains(verdicts: list[Verdict], findings: dict[int, list[tuple[str, Site]]]) -> list[list[tuple[str, str, str]]]:
     """Per chain its nodes as (label, status, module path); what blocked it stands last."""
-    absorbed = {(s.module_path, s.op, s.location.line) for v in verdicts for s in v.absorbed}
+
+    def key(site: Site) -> tuple[str, str, int]:
+        return site.module_path, site.op, site.location.line
+
+    candidate_of = {key(v.site): v.candidate for v in verdicts}
+    absorbed = {key(s) for v in verdicts for s in v.absorbed}
     chains = []
     for v in verdicts:
-        if v.status == "fused" and not v.absorbed and (v.site.module_path, v.site.op, v.site.location.line) in absorbed:
-            continue
-        chain = [(v.site.op, v.status, v.site.module_path)] + [(s.op, v.status, s.module_path) for s in v.absorbed]
-        chain += [(site.op, "blocker", label) for label, site in findings.get(v.candidate, [])]
+        if v.status == "fused" and not v.absorbed and key(v.site) in absorbed:
+            continue  # drawn in the chain of the contraction that absorbed it
+        sites = (v.site, *v.absorbed)
+        candidates = {v.candidate, *(candidate_of[key(s)] for s in v.absorbed if key(s) in candidate_of)}
+        chain = [(s.op, v.status, s.module_path) for s in sites]
+        chain += [(site.op, "blocker", label) for c in sorted(candidates) for label, site in findings.get(c, [])]
         chains.append(chain)
     return chains
 
