@@ -26,5 +26,5 @@ install(EXPORT fusibleTargets NAMESPACE fusible:: DESTINATION ${config_dir} COMP
 configure_package_config_file(${CMAKE_CURRENT_LIST_DIR}/fusibleConfig.cmake.in ${CMAKE_BINARY_DIR}/fusibleConfig.cmake
                               INSTALL_DESTINATION ${config_dir} NO_SET_AND_CHECK_MACRO)
 write_basic_package_version_file(${CMAKE_BINARY_DIR}/fusibleConfigVersion.cmake COMPATIBILITY SameMinorVersion)
-install(FILES ${CMAKE_BINARY_DIR}/fusibleConfig.cmake ${CMAKE_BINARY_DIR}/fusibleConfigVersion.cmake
+install(FILES ${CMAKE_BINARY_DIR}/fusibleConfig.cmake ${CMAKE_BINARY_DIR}/fusibleConfigVersion.cmake ${CMAKE_CURRENT_LIST_DIR}/FusibleLint.cmake
         DESTINATION ${config_dir} COMPONENT fusible)
