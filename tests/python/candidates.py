@@ -21,7 +21,7 @@ def nodes(block):
 
 
 def raw_graph(module, method):
-    return getattr(module, method).inlined_graph
+    return module._c._get_method(method).inlined_graph
 
 
 def count_candidates(module, methods):

@@ -7,7 +7,7 @@ import fusible
 import pytest
 import torch
 
-from candidates import count_candidates, nodes
+from candidates import count_candidates, nodes, raw_graph
 from fusing import patterns
 from oracle import assert_same, assert_same_bits
 from zoo import archives
@@ -69,7 +69,7 @@ def test_every_convolution_is_fused(subject):
 def test_nothing_is_left_in_a_model_of_fusible_layers(subject):
     if subject.name not in WHOLE:
         pytest.skip("this model has batch_norms, activations or sums that no contraction feeds")
-    left = Counter(node.kind() for node in nodes(subject.fused.inlined_graph))
+    left = Counter(node.kind() for node in nodes(raw_graph(subject.fused, "forward")))
     for kind in ("batch_norm", "relu", "relu_", "hardtanh", "hardtanh_", "relu6", "add", "add_"):
         assert not left[f"aten::{kind}"], f"{left[f'aten::{kind}']} {kind} left"
 
@@ -86,7 +86,7 @@ def test_what_is_left_behind_a_contraction_is_named_by_a_diagnostic(subject):
         places = {(site.method, site.op, site.ordinal) for site in (*diagnostic.sites, *(related.site for related in diagnostic.related))}
         named.update(op for _, op, _ in places)
     left = Counter()
-    for node in nodes(subject.fused.inlined_graph):
+    for node in nodes(raw_graph(subject.fused, "forward")):
         producers = [value.node().kind() for value in node.inputs() if isinstance(value.type(), torch.TensorType)]
         if node.kind() in POST_OPS and any(kind.startswith("fusible::") for kind in producers):
             left[node.kind()] += 1
