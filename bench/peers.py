@@ -199,4 +199,5 @@ class Fusible(TorchScript):
         return super().module(folder)
 
 
-PEERS = {peer.name: peer for peer in (Eager(), Freeze(), OptimizeForInference(), OneDnnGraph(), Inductor(), OnnxRuntime(), OpenVino(), Fusible())}
+_ALL = (Eager(), Freeze(), OptimizeForInference(), OneDnnGraph(), Inductor(), OnnxRuntime(), OpenVino(), Fusible())
+PEERS = {peer.name: peer for peer in _ALL}

@@ -170,7 +170,8 @@ class Decider {
       return !finding.blocked.empty() &&
              std::all_of(finding.blocked.begin(), finding.blocked.end(), [&](Node* node) { return claimed_.count(node) != 0; });
     });
-    for (const auto& finding : decision_.findings) {
+    for (auto& finding : decision_.findings) {
+      std::erase_if(finding.blocked, [&](Node* node) { return claimed_.count(node) != 0; });
       for (Node* node : finding.blocked) {
         if (Verdict* verdict = verdict_of(node); verdict && verdict->code.empty() && verdict->status != Status::fused) {
           verdict->code = finding.code.id;

@@ -60,10 +60,14 @@ std::vector<Diagnostic> group(const Model& model, const std::vector<std::vector<
       auto& diagnostic = diagnostics[it->second];
       diagnostic.sites.push_back(std::move(site));
       if (finding.candidate >= 0) diagnostic.candidates.push_back(finding.candidate);
+      for (const Node* blocked : finding.blocked) {
+        if (auto it = method.candidate_of.find(blocked); it != method.candidate_of.end()) diagnostic.candidates.push_back(it->second);
+      }
     }
   }
   for (auto& diagnostic : diagnostics) {
-    std::stable_sort(diagnostic.candidates.begin(), diagnostic.candidates.end());
+    std::sort(diagnostic.candidates.begin(), diagnostic.candidates.end());
+    diagnostic.candidates.erase(std::unique(diagnostic.candidates.begin(), diagnostic.candidates.end()), diagnostic.candidates.end());
     std::string identity = diagnostic.code + "|" + diagnostic.pattern;
     for (const auto& site : diagnostic.sites) identity += "|" + site.method + ":" + site.module_path + ":" + site.op;
     diagnostic.fingerprint = fingerprint_of(identity);

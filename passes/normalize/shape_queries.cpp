@@ -15,6 +15,12 @@ std::optional<std::int64_t> rank_of(const Value* value) {
   return it == ranks.end() ? std::nullopt : std::make_optional(it->second);
 }
 
+// Contractions that take inputs of several ranks and give results of the same rank.
+bool keeps_rank(const Node* node) {
+  static const std::unordered_set<c10::Symbol> kinds{aten::linear, aten::conv_transpose1d, aten::conv_transpose2d, aten::conv_transpose3d};
+  return kinds.count(node->kind()) != 0;
+}
+
 // Operators whose result has the sizes of their first operand.
 bool keeps_sizes(const Node* node) {
   static const std::unordered_set<std::string> kinds{
@@ -29,7 +35,7 @@ bool keeps_sizes(const Node* node) {
 
 bool forward_shape_query(Node* node) {
   if (node->kind() != aten::dim) return false;
-  // Stop only past a linear: a result between a contraction and its post-ops must not get one more use.
+  // Stop only past a contraction: a result between a contraction and its post-ops must not get one more use.
   Value* asked = nullptr;
   for (Value* value = node->input(0);;) {
     if (auto rank = rank_of(value)) {
@@ -38,10 +44,10 @@ bool forward_shape_query(Node* node) {
       node->destroy();
       return true;
     }
-    const bool linear = value->node()->kind() == aten::linear;
-    if (!linear && !keeps_sizes(value->node())) break;
+    const bool contraction = keeps_rank(value->node());
+    if (!contraction && !keeps_sizes(value->node())) break;
     value = value->node()->input(0);
-    if (linear) asked = value;
+    if (contraction) asked = value;
   }
   if (asked) node->replaceInput(0, asked);
   return false;

@@ -7,13 +7,21 @@ _SERVER = """
 import sys, torch
 torch.ops.load_library(sys.argv[1])
 torch.set_num_threads(int(sys.argv[2]))
+
+def tensors(value):
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = [value[key] for key in sorted(value)]
+    return [tensor for item in value for tensor in tensors(item)] if isinstance(value, (list, tuple)) else []
+
 for line in sys.stdin:
     archive, inputs, outputs = line.rstrip("\\n").split("\\t")
     module = torch.jit.load(archive)
     with torch.no_grad():
         results = [module(*torch.load(inputs)) for _ in range(2)]
     assert "fusible" not in sys.modules
-    torch.save(results[-1], outputs)
+    torch.save(tensors(results[-1]), outputs)
     print("done", flush=True)
 """
 
@@ -40,7 +48,7 @@ class FreshProcess:
         )
 
     def run(self, archive, inputs):
-        """The outputs of the archive's second call on `inputs` (a tuple)."""
+        """The tensors of the archive's second output on `inputs` (a tuple), in the order of oracle.tensors."""
         import torch
 
         inputs_path, outputs_path = self.folder / "inputs.pt", self.folder / "outputs.pt"
