@@ -25,7 +25,7 @@ bool may_write(Node* node) {
 bool is_foldable_view(const Node* node) {
   static const std::unordered_set<c10::Symbol> kinds{
       aten::t, aten::transpose, aten::permute, aten::view, aten::reshape, aten::unsqueeze, aten::squeeze, aten::flatten,
-      aten::contiguous, aten::detach, aten::numpy_T};
+      aten::contiguous, aten::detach, aten::numpy_T, aten::chunk, aten::split, aten::unbind, aten::select, aten::narrow};
   return kinds.count(node->kind()) != 0;
 }
 
@@ -53,6 +53,13 @@ std::optional<c10::IValue> Facts::evaluate(const Value* value) const {
       elements.push_back(*element);
     }
     return c10::IValue(std::move(elements));
+  }
+  // q, k, v = weight.chunk(3)
+  if (node->kind() == prim::ListUnpack && !is_written(node->input())) {
+    const auto* list = constant(node->input());
+    const auto index = static_cast<std::size_t>(value->offset());
+    return list && list->isTensorList() && index < list->toTensorVector().size() ? std::make_optional<c10::IValue>(list->toTensorVector()[index])
+                                                                                 : std::nullopt;
   }
   if (!is_foldable_view(node) || is_written(value) || node->outputs().size() != 1) return std::nullopt;
   torch::jit::Stack stack;

@@ -1,6 +1,7 @@
 #include "passes/model.h"
 
 #include <torch/csrc/jit/api/function_impl.h>
+#include <torch/csrc/jit/ir/constants.h>
 #include <torch/csrc/jit/passes/inline_fork_wait.h>
 #include <torch/csrc/jit/passes/inliner.h>
 
@@ -173,6 +174,14 @@ Model load(const Module& module, const Options& options) {
   for (const auto& method : model.methods) {
     if (model.opaque.empty()) model.opaque = opaque_use(method.graph);
   }
+  for (const auto& method : model.methods) {
+    for_each_node(method.graph->block(), [&](Node* node) {
+      if (node->kind() != torch::jit::prim::Constant || node->output()->type()->kind() != c10::TypeKind::DeviceObjType) return;
+      const auto device = torch::jit::toIValue(node->output());
+      model.on_cuda |= device && device->isDevice() && device->toDevice().is_cuda();
+    });
+  }
+  model.on_cuda |= options.mapped_from_cuda;
   model.origin = origin_of(module, model);
   return model;
 }

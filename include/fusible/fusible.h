@@ -32,6 +32,7 @@ struct Options {
   std::vector<std::string> patterns;           // texts of further pattern files
   std::optional<std::vector<c10::IValue>> example_inputs;
   std::string model_path;                      // for the report only
+  bool mapped_from_cuda = false;               // the archive was saved on CUDA and loaded onto the CPU; for the report only
   std::function<void(const std::string& stage, double share)> progress;
 };
 

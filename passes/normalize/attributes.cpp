@@ -65,16 +65,63 @@ bool is_scalar(const c10::IValue& value) {
   return value.isNone() || value.isBool() || value.isInt() || value.isDouble() || value.isString();
 }
 
+// A list or dict attribute is a constant when every access of every method only asks it.
+bool only_asked(const Value* container) {
+  return std::all_of(container->uses().begin(), container->uses().end(), [](const torch::jit::Use& use) {
+    const auto kind = use.user->kind();
+    return use.offset == 0 && (kind == torch::jit::aten::__contains__ || kind == torch::jit::aten::__getitem__ || kind == torch::jit::aten::len);
+  });
+}
+
+std::set<AttributeKey> constant_containers(const Model& model) {
+  std::set<AttributeKey> asked, other;
+  for (const auto& method : model.methods) {
+    for_each_attribute_access(model, method, [&](Node* node, const Attribute& owner) {
+      if (node->kind() != prim::GetAttr) return;
+      const auto kind = node->output()->type()->kind();
+      if (kind != c10::TypeKind::DictType && kind != c10::TypeKind::ListType) return;
+      (only_asked(node->output()) ? asked : other).insert({owner.owner, node->s(name)});
+    });
+  }
+  std::set<AttributeKey> constant;
+  for (const auto& key : asked) {
+    if (!other.count(key) && !model.assigned.count(key)) constant.insert(key);
+  }
+  return constant;
+}
+
+// `"layer1" in self.return_layers` with both known.
+void answer(Graph& graph, const Value* container, const c10::IValue& value) {
+  const auto uses = container->uses();
+  for (const auto& use : uses) {
+    torch::jit::Stack stack{value};
+    for (std::size_t i = 1; i < use.user->inputs().size(); ++i) {
+      if (auto argument = torch::jit::toIValue(use.user->input(i))) stack.push_back(std::move(*argument));
+    }
+    if (stack.size() != use.user->inputs().size()) continue;
+    try {
+      use.user->getOperation()(stack);
+    } catch (const std::exception&) {
+      continue;  // a missing key raises when it is reached
+    }
+    if (stack.size() != 1 || !is_scalar(stack[0])) continue;
+    torch::jit::WithInsertPoint here(use.user);
+    use.user->output()->replaceAllUsesWith(graph.insertConstant(stack[0]));
+  }
+}
+
 }  // namespace
 
 void resolve_attributes(Model& model) {
   collect_assignments(model);
+  const auto containers = constant_containers(model);
   for (auto& method : model.methods) {
     std::map<AttributeKey, Value*> hoisted;  // one constant per attribute and method: its writers are found by one look
     std::vector<Node*> resolved;
     for_each_attribute_access(model, method, [&](Node* node, const Attribute& owner) {
       if (node->kind() != prim::GetAttr || model.assigned.count({owner.owner, node->s(name)})) return;
       const c10::IValue value = owner.owner->getAttr(node->s(name));
+      if (containers.count({owner.owner, node->s(name)})) return answer(*method.graph, node->output(), value);
       torch::jit::WithInsertPoint at_top(*method.graph->nodes().begin());
       Value* constant = nullptr;
       if (is_plain_tensor(value)) {
