@@ -21,19 +21,11 @@ def _scripted(module: Any) -> torch.jit.ScriptModule:
     if isinstance(module, torch.jit.ScriptModule):
         return module
     if isinstance(module, torch.jit.ScriptFunction):
-        return _wrapped(module)
+        return wrap_cpp_module(_C.module_of(module))
     if isinstance(module, torch.nn.Module):
         raise FusibleError(f"a ScriptModule was needed, found the eager {type(module).__name__}: "
                            "script it with torch.jit.script(module.eval()), or trace it")
     raise FusibleError(f"a ScriptModule was needed, found {type(module).__name__}: load one with torch.jit.load, or script or trace a module")
-
-
-def _wrapped(function: torch.jit.ScriptFunction) -> torch.jit.ScriptModule:
-    """A module whose forward is `function`."""
-    module = torch._C.ScriptModule(f"__torch__.{function.name or 'function'}", torch._C.CompilationUnit(), True)
-    graph = function.graph.copy()
-    module._create_method_from_graph("forward", graph)
-    return wrap_cpp_module(module)
 
 
 def _check_inputs(example_inputs: Any) -> None:
@@ -121,6 +113,7 @@ def disable() -> None:
 
 
 def enabled() -> bool:
+    """Whether enable() is in force, or FUSIBLE_ENABLE=1 was when the library was loaded."""
     return _C.enabled()
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fusible.nesting import DEEPEST, code_depth, pickle_depth
+from fusible.storages import problem_of_pickle
 
 LFS_POINTER = b"version https://git-lfs"
 ZIP_MAGIC = b"PK\x03\x04"
@@ -67,6 +68,10 @@ def _problem_inside(path: Path, archive: zipfile.ZipFile) -> str | None:
         if name.endswith("pkl") and pickle_depth(archive.read(record)) > DEEPEST or \
                 name.startswith("code/") and name.endswith(".py") and code_depth(archive.read(record).decode("utf-8", "replace")) > DEEPEST:
             return f"{_NEEDED}, found one at {path} whose record {name!r} nests deeper than {DEEPEST} levels: do not load this file"
+    sizes = {name: archive.getinfo(record).file_size for name, record in records.items()}
+    for name, folder in (("data.pkl", "data"), ("constants.pkl", "constants")):
+        if problem := problem_of_pickle(archive.read(records[name]), folder, sizes):
+            return f"a whole TorchScript archive was needed, found a damaged one at {path}: {name}: {problem}"
     version = _version(archive, records)
     if not version.isdigit():
         return f"{_NEEDED}, found one at {path} whose format version is not a number ({version[:20]!r})"

@@ -2,6 +2,7 @@
 
 #include <memory>
 
+#include <torch/csrc/jit/passes/inliner.h>
 #include <torch/csrc/jit/python/pybind_utils.h>
 #include <torch/csrc/jit/serialization/import.h>
 
@@ -25,7 +26,7 @@ std::vector<c10::IValue> inputs_of(const Module& module, const py::tuple& inputs
     try {
       values.push_back(torch::jit::toIValue(inputs[i], arguments[i + 1].type()));
     } catch (const std::exception&) {
-      throw fusible::Error("example_inputs: '" + arguments[i + 1].name() + "' needs a " + arguments[i + 1].type()->repr_str() + ", found a " +
+      throw fusible::Error("example_inputs: '" + arguments[i + 1].name() + "' needs a " + arguments[i + 1].type()->annotation_str() + ", found a " +
                            std::string(py::str(py::type::handle_of(inputs[i]).attr("__name__"))));
     }
   }
@@ -69,6 +70,22 @@ fusible::Options options_of(const Module& module, const py::dict& given) {
   return options;
 }
 
+// A module whose forward is the function, with its names and defaults.
+Module module_of(const torch::jit::StrongFunctionPtr& function) {
+  const auto unit = std::make_shared<torch::jit::CompilationUnit>();
+  const Module module("__torch__." + function.function_->name(), unit, /*shouldMangle=*/true);
+  auto graph = torch::jit::toGraphFunction(*function.function_).graph()->copy();
+  torch::jit::Inline(*graph);  // calls hold pointers into the function's own compilation unit
+  graph->insertInput(0, "self")->setType(module.type());
+  auto* forward = unit->create_function(c10::QualifiedName(*module.type()->name(), "forward"), graph);
+  const auto& schema = function.function_->getSchema();
+  auto arguments = schema.arguments();
+  arguments.insert(arguments.begin(), c10::Argument("self", module.type()));
+  forward->setSchema(schema.cloneWithArguments(std::move(arguments)).cloneWithName("forward", ""));
+  module.type()->addMethod(forward);
+  return module;
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_C, m) {
@@ -76,7 +93,8 @@ PYBIND11_MODULE(_C, m) {
     throw py::import_error("fusible._C was compiled with pybind11 internals v" + std::to_string(PYBIND11_INTERNALS_VERSION) +
                            ", this torch uses another version: rebuild it with torch's own headers, `pip install --no-build-isolation .`");
   }
-  py::register_exception<fusible::Error>(m, "FusibleError", PyExc_ValueError);
+  auto error = py::register_exception<fusible::Error>(m, "FusibleError", PyExc_ValueError);
+  error.doc() = "Unusable input: what was needed, what was found, what to do. Never raised for a sequence that cannot be fused.";
   m.def("fuse", [](const Module& module, const py::dict& given) {
     const auto options = options_of(module, given);
     py::gil_scoped_release no_gil;
@@ -93,6 +111,7 @@ PYBIND11_MODULE(_C, m) {
     py::gil_scoped_release no_gil;
     return torch::jit::load(path, c10::Device(c10::kCPU));
   });
+  m.def("module_of", &module_of);
   m.def("report", [](const Module& module) -> std::optional<std::string> {
     const auto report = fusible::report(module);
     return report ? std::make_optional(report->to_json()) : std::nullopt;

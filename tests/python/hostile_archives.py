@@ -138,10 +138,16 @@ def short_tensor(path, archive, model):
     rewrite(archive, path, lambda name, data: data[:4] if name == "data/0" else data)
 
 
+def large_view(path, archive, model):
+    """The shape [8, 3, 3, 3] of the first weight becomes [8, 3, 3, 120]."""
+    rewrite(archive, path, lambda name, data: data.replace(b"(K\x08K\x03K\x03K\x03t", b"(K\x08K\x03K\x03K\x78t") if name == "data.pkl" else data)
+
+
 KINDS = {
     missing: "nothing at", directory: "directory", empty: "empty", truncated: "truncated", text: "another kind of file", lfs_pointer: "git lfs pull",
     state_dict: "state_dict", eager_pickle: "Small", old_torch_save: "pickle", plain_pickle: "pickle", exported: "torch.export",
     other_zip: "data.pkl", newer_version: "99", outside_record: "outside", zip_bomb: "unpacks", damaged_directory: "damaged",
-    cut_pickle: "can load", random_pickle: "can load", deep_pickle: "nests", deep_tuple: "nests", deep_late_append: "nests", deep_code: "nests", no_code: "can load", broken_code: "can load",
-    unknown_operator: "nobody", missing_tensor: "can load",
+    cut_pickle: "damaged", random_pickle: "damaged", deep_pickle: "nests", deep_tuple: "nests", deep_late_append: "nests", deep_code: "nests",
+    no_code: "can load", broken_code: "can load", unknown_operator: "nobody", missing_tensor: "can load", short_tensor: "holds 4",
+    large_view: "reaches beyond",
 }
