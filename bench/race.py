@@ -5,7 +5,7 @@
     python bench/race.py --models resnet50 --peers freeze,fusible --batches 1 --threads 2
 
 Writes race.json, race.md and race.svg to --out, the table to stdout and progress to stderr. A peer that is not installed or fails is named
-with the reason. With --check exits 1 when fusible is slower than freeze anywhere (median of the ratios below 1 or 10th percentile below 0.97).
+with the reason. With --check, exits 1 when fusible is slower than freeze anywhere (median ratio below 1 or 10th percentile below 0.97).
 """
 import argparse
 import datetime

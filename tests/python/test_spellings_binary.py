@@ -134,8 +134,10 @@ class Affine(nn.Module):
 
 
 NUMBERS = {
-    "y + 0.5": "add", "0.5 + y": "add", "y - 0.5": "sub", "y * 1.5": "mul", "1.5 * y": "mul", "y / 3": "div", "y + 2": "add", "y.add(0.5)": "add",
-    "y.add_(0.5)": "add", "y.sub_(0.5)": "sub", "y.mul_(1.5)": "mul", "y.div_(1.5)": "div", "torch.mul(y, 1.5)": "mul", "torch.div(y, 1.5)": "div",
+    "y + 0.5": "add", "0.5 + y": "add", "y - 0.5": "sub", "y * 1.5": "mul", "1.5 * y": "mul", "y / 3": "div", "y + 2": "add",
+    "y.add(0.5)": "add",
+    "y.add_(0.5)": "add", "y.sub_(0.5)": "sub", "y.mul_(1.5)": "mul", "y.div_(1.5)": "div",
+    "torch.mul(y, 1.5)": "mul", "torch.div(y, 1.5)": "div",
 }
 
 
