@@ -9,6 +9,9 @@ Decline not_constant(const char* what, const Value* value, const Facts& facts) {
   if (facts.is_written(value) && value->node()->kind() == torch::jit::prim::Constant)
     return {codes::weight_written, std::string(what) + " that nothing writes to", "the model writes to it in place",
             "keep the written tensor and the " + std::string(what) + " apart, or exclude the writing method with methods=[...]", {}};
+  if (facts.is_not_dense(value))
+    return {codes::device_or_layout, std::string(what) + " that is dense", "a sparse, quantized or opaque tensor",
+            "store it dense (.to_dense(), .dequantize()) before the model is scripted", {}};
   if (value->node()->kind() == torch::jit::prim::GetAttr)
     return {codes::weight_written, std::string(what) + " that no method assigns", "attribute '" + value->node()->s(torch::jit::attr::name) +
             "' is assigned by the model", "register it as a parameter that no method assigns", {}};

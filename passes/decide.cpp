@@ -43,13 +43,26 @@ class Decider {
       for (const auto* rule : *match.rules) {
         auto candidate = match;
         candidate.rule = rule;
-        last = prove_rule(candidate, facts_, claimed_);
+        last = declined_.count({method_.name, facts_.order(match.root)}) ? guilty(candidate) : prove_rule(candidate, facts_, claimed_);
         if (last) continue;
         accept(candidate);
         break;
       }
       if (last && last->producer) decision_.findings.push_back(std::move(*last));
     }
+  }
+
+  Finding guilty(const patterns::Match& match) const {
+    Finding finding{codes::verification_failed};
+    finding.pattern = match.rule->name;
+    finding.message = match.rule->name + " not fused: it changes the result";
+    finding.needed = "the original's result on the example inputs";
+    finding.found = "a different one";
+    finding.did = "left as it is";
+    finding.help = "correct the rule '" + match.rule->name + "' in " + match.rule->file + ": its two sides are not equal";
+    finding.matched = finding.steps = static_cast<int>(match.nodes.size());
+    finding.producer = match.root;
+    return finding;
   }
 
   void accept(const patterns::Match& match) {
@@ -127,8 +140,22 @@ class Decider {
       if (!norm && !any_rank) break;
       ++kept;
     }
-    if (kept < chain.steps.size()) finding.reset();
+    if (kept == chain.steps.size()) return;
+    const std::string whole = chain.pattern(), next = chain.steps[kept].name;
+    Finding rest{codes::target_lacks_operator};
+    for (std::size_t i = kept; i < chain.steps.size(); ++i) rest.blocked.insert(rest.blocked.end(), chain.steps[i].nodes.begin(), chain.steps[i].nodes.end());
     chain.steps.resize(kept);
+    rest.pattern = whole;
+    rest.message = whole + " fused up to " + chain.pattern() + ": no stock operator takes in " + next;
+    rest.needed = "a fused operator for " + next;
+    rest.found = "target=\"aten\", which emits stock operators only";
+    rest.did = next + " left as it is";
+    rest.help = "use target=\"cpu\" where libfusible can be loaded";
+    rest.fix = {Fix::Kind::option, "target=\"cpu\"", true};
+    rest.matched = static_cast<int>(kept) + 1;
+    rest.steps = rest.matched + 1;
+    rest.producer = chain.root();
+    finding = std::move(rest);
   }
 
   std::string emitted(const Chain& chain) const {

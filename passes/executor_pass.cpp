@@ -69,7 +69,9 @@ void fuse_plan(const std::shared_ptr<Graph>& graph) {
   const auto held = patterns::matcher();
   const patterns::Matcher& matcher = *held;
   const std::unordered_set<const void*> none;
-  const Facts facts(graph, none);
+  MethodGraph method;
+  method.graph = graph;
+  const Facts facts(method, none);
   const auto constant = facts.constant_of();
   const auto found = matcher.match(*graph, constant);
   std::unordered_multimap<const Value*, const patterns::View*> composites;

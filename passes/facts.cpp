@@ -31,14 +31,14 @@ bool is_foldable_view(const Node* node) {
 
 }  // namespace
 
-Facts::Facts(const std::shared_ptr<Graph>& graph, const std::unordered_set<const void*>& written_elsewhere)
-    : graph_(graph), written_elsewhere_(written_elsewhere), aliases_(graph) {
+Facts::Facts(const MethodGraph& method, const std::unordered_set<const void*>& written_elsewhere)
+    : graph_(method.graph), written_elsewhere_(written_elsewhere), not_dense_(method.not_dense), aliases_(method.graph) {
   int position = 0;
-  for_each_node(graph->block(), [&](Node* node) {
+  for_each_node(graph_->block(), [&](Node* node) {
     order_[node] = position++;
     if (may_write(node)) writers_[node->owningBlock()].push_back(node);
   });
-  order_[graph->return_node()] = position;
+  order_[graph_->return_node()] = position;
 }
 
 std::optional<c10::IValue> Facts::evaluate(const Value* value) const {

@@ -17,11 +17,14 @@ namespace fusible {
 class Facts {
  public:
   // `written_elsewhere`: storages that any method of the module writes; it is filled once the facts of all methods exist.
-  Facts(const std::shared_ptr<Graph>& graph, const std::unordered_set<const void*>& written_elsewhere);
+  Facts(const MethodGraph& method, const std::unordered_set<const void*>& written_elsewhere);
 
   // The compile-time constant of a value: prim::Constant, a list of constants, or a pure view of a constant tensor. Null: not constant.
   const c10::IValue* constant(const Value* value) const;
   patterns::ConstantOf constant_of() const;
+
+  // A tensor attribute that is sparse, quantized or opaque: its numbers are not looked at.
+  bool is_not_dense(const Value* value) const { return not_dense_.count(value) != 0; }
 
   // A constant tensor that nothing in the graph writes to.
   const at::Tensor* constant_tensor(const Value* value) const;
@@ -38,6 +41,7 @@ class Facts {
 
   std::shared_ptr<Graph> graph_;
   const std::unordered_set<const void*>& written_elsewhere_;
+  std::unordered_set<const Value*> not_dense_;
   torch::jit::AliasDb aliases_;
   std::unordered_map<const Node*, int> order_;
   std::unordered_map<const Block*, std::vector<Node*>> writers_;  // per block, in program order

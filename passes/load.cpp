@@ -140,6 +140,7 @@ void forget_dead(Model& model, MethodGraph& method) {
       it = method.candidate_of.erase(it);
     }
   }
+  std::erase_if(method.not_dense, [&](const Value* value) { return !values.count(value); });
   std::erase_if(method.tensor_attributes, [&](const auto& entry) { return !values.count(entry.first); });
 }
 
@@ -176,9 +177,11 @@ Model load(const Module& module, const Options& options) {
   }
   for (const auto& method : model.methods) {
     for_each_node(method.graph->block(), [&](Node* node) {
-      if (node->kind() != torch::jit::prim::Constant || node->output()->type()->kind() != c10::TypeKind::DeviceObjType) return;
-      const auto device = torch::jit::toIValue(node->output());
-      model.on_cuda |= device && device->isDevice() && device->toDevice().is_cuda();
+      if (node->outputs().size() != 1 || node->output()->type()->kind() != c10::TypeKind::DeviceObjType) return;
+      const bool spelled = node->kind() == torch::jit::aten::device && node->inputs().size() == 1;
+      const auto device = torch::jit::toIValue(spelled ? node->input() : node->output());
+      model.on_cuda |= device && ((device->isDevice() && device->toDevice().is_cuda()) ||
+                                  (device->isString() && device->toStringRef().rfind("cuda", 0) == 0));
     });
   }
   model.on_cuda |= options.mapped_from_cuda;

@@ -55,6 +55,7 @@ struct MethodGraph {
   std::shared_ptr<Graph> graph;
   std::unordered_map<const Node*, int> candidate_of;             // index into Model::candidates
   std::unordered_map<const Value*, Attribute> tensor_attributes; // prim::Constants that stand for tensor attributes of the module
+  std::unordered_set<const Value*> not_dense;                    // reads of tensor attributes that are sparse, quantized or opaque
 };
 
 using AttributeKey = std::pair<const c10::ivalue::Object*, std::string>;

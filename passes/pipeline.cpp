@@ -96,7 +96,7 @@ Analysis analyse(const Module& module, const Options& options, const patterns::M
   if (!analysis.model.opaque.empty()) return analysis;
   clock.stage("facts", 0.2);
   for (const auto& method : analysis.model.methods)
-    analysis.facts.push_back(std::make_unique<Facts>(method.graph, analysis.model.written_storages));
+    analysis.facts.push_back(std::make_unique<Facts>(method, analysis.model.written_storages));
   collect_written_storages(analysis);
   clock.stage("decide", 0.3);
   for (std::size_t m = 0; m < analysis.model.methods.size(); ++m) {
@@ -147,6 +147,7 @@ Fused apply(Analysis& analysis, const Options& options, Stopwatch& clock) {
 std::vector<std::pair<std::string, int>> identities(const Analysis& analysis) {
   std::vector<std::pair<std::string, int>> all;
   for (std::size_t m = 0; m < analysis.decisions.size(); ++m) {
+    for (const auto& rule : analysis.decisions[m].rules) all.emplace_back(analysis.model.methods[m].name, analysis.facts[m]->order(rule.root));
     for (const auto& chain : analysis.decisions[m].chains) all.emplace_back(analysis.model.methods[m].name, analysis.facts[m]->order(chain.anchor));
   }
   return all;
@@ -211,7 +212,11 @@ bool wants_verify(const Module& module, const Options& options) {
 }  // namespace
 
 Report lint(const Module& module, const Options& options) {
-  if (auto stored = report(module)) return *stored;
+  if (auto stored = report(module)) {
+    stored->diagnostics.push_back(module_note(codes::already_fused, "the module was made by fuse already; this is the report of that fuse",
+                                              "a module that was not fused yet", "a stored report", "fuse the original again after it changes"));
+    return *stored;
+  }
   Stopwatch clock(options);
   const auto held = matcher_for(options);
   const patterns::Matcher& matcher = *held;

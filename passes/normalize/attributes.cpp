@@ -134,6 +134,7 @@ void resolve_attributes(Model& model) {
       } else if (is_scalar(value)) {
         constant = method.graph->insertConstant(value);
       } else {
+        if (value.isTensor()) method.not_dense.insert(node->output());
         return;
       }
       node->output()->replaceAllUsesWith(constant);

@@ -20,14 +20,6 @@ from fusible import rules
 ROOT = Path(__file__).resolve().parents[2]
 PREAMBLE = "import itertools\n\nimport torch\nfrom torch import nn\nfrom torch.nn import functional as F\n\nimport fusible\n\n\n"
 RUNNABLE = [rule for rule in rules.all_rules().values() if not rule.unrunnable]
-# Pages whose code the passes do not report for this example. Strict: the entry must go when they do.
-NOT_REPORTED_YET = {
-    "FUS002": "devices of the archive are not looked at",
-    "FUS005": "bisection takes back chains, not matches of free-form rules",
-    "FUS006": "a fused module is treated like any other",
-    "FUS405": "a sparse weight is reported as FUS304",
-    "FUS603": "the rest of a sequence is left without a note",
-}
 
 
 def blocks(rule: rules.Rule, kind: str) -> list[str]:
@@ -95,9 +87,7 @@ def codes_reported(example):
 
 @pytest.mark.parametrize("kind", ["fires", "silent"])
 @pytest.mark.parametrize("rule", RUNNABLE, ids=lambda rule: rule.code)
-def test_the_examples_of_a_page_do_what_it_says(rule, kind, tmp_path, monkeypatch, request):
-    if kind == "fires" and rule.code in NOT_REPORTED_YET:
-        request.applymarker(pytest.mark.xfail(strict=True, reason=NOT_REPORTED_YET[rule.code]))
+def test_the_examples_of_a_page_do_what_it_says(rule, kind, tmp_path, monkeypatch):
     pytest.importorskip("fusible._C", reason="needs the built extension module")
     path = tmp_path / f"page_{rule.code}_{kind}.py"
     path.write_text(PREAMBLE + blocks(rule, kind)[0])
