@@ -6,6 +6,10 @@ BUILD := build/make
 TORCH := 2.13.0
 JOBS ?= $(shell nproc)
 
+# What setup.py builds is what `make` builds: same folder, same options. The suites join after the first `make test`.
+export FUSIBLE_BUILD_DIR := $(CURDIR)/$(BUILD)
+export CMAKE_ARGS = -DFUSIBLE_TESTS=$(shell test -e $(BUILD)/with-tests && echo ON || echo OFF)
+
 APT_BUILD := cmake g++ ninja-build ccache nlohmann-json3-dev
 APT_TEST := libgtest-dev libgmock-dev libbenchmark-dev
 # The interpreter may be Debian's, which needs two packages for this, or one that has them built in.
@@ -26,22 +30,19 @@ test: cpp-test python-test  ## build, then every test: ctest and pytest
 	@echo "pytest: $$(tail -n 1 $(BUILD)/pytest.log)"
 
 build: $(VENV)/ready system-build  ## the library and the Python package, in place (incremental)
-	@CMAKE_ARGS="-DFUSIBLE_TESTS=$(if $(wildcard $(BUILD)/with-tests),ON,OFF)" FUSIBLE_BUILD_DIR=$(CURDIR)/$(BUILD) \
-	  CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) $(PY) -m pip install --quiet --no-build-isolation --no-deps --editable . \
-	  || { echo "the build failed; to see its messages: make build-verbose"; exit 1; }
+	@mkdir -p $(BUILD)
+	@cmake -S . -B $(BUILD) -G Ninja -DFUSIBLE_PACKAGE_LAYOUT=ON -DPython3_EXECUTABLE=$(CURDIR)/$(PY) -DCMAKE_INSTALL_LIBDIR=lib $(CMAKE_ARGS) \
+	  > $(BUILD)/configure.log 2>&1 || { cat $(BUILD)/configure.log; exit 1; }
+	cmake --build $(BUILD) --parallel $(JOBS)
+	@$(PY) -m pip install --quiet --no-build-isolation --no-deps --editable .
 
-cpp-test: $(VENV)/ready $(VENV)/tests-ready system-test lint-style  ## the GoogleTest suites
+cpp-test: lint-style $(VENV)/ready system-test  ## the GoogleTest suites
 	@mkdir -p $(BUILD) && touch $(BUILD)/with-tests
-	@$(MAKE) --no-print-directory build-verbose
-	@bash -o pipefail -c 'ctest --test-dir $(BUILD) --output-on-failure --no-tests=error -j $(JOBS) 2>&1 | tee $(BUILD)/ctest.log'
+	@$(MAKE) --no-print-directory build
+	@bash -o pipefail -c 'ctest --test-dir $(BUILD) --output-on-failure --no-tests=error --parallel $(JOBS) 2>&1 | tee $(BUILD)/ctest.log'
 
-python-test: cpp-test  ## the pytest suites
+python-test: cpp-test $(VENV)/tests-ready  ## the pytest suites
 	@bash -o pipefail -c '$(PY) -m pytest 2>&1 | tee $(BUILD)/pytest.log'
-
-.PHONY: build-verbose
-build-verbose: $(VENV)/ready system-build
-	@CMAKE_ARGS="-DFUSIBLE_TESTS=$(if $(wildcard $(BUILD)/with-tests),ON,OFF)" FUSIBLE_BUILD_DIR=$(CURDIR)/$(BUILD) \
-	  CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) $(PY) -m pip install --verbose --no-build-isolation --no-deps --editable .
 
 lint-style:  ## file lengths and forbidden strings
 	@$(PYTHON) .ci/style.py
