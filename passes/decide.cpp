@@ -36,20 +36,22 @@ class Decider {
   }
 
  private:
-  // Rules with the same structure are tried in file order; the first whose needs hold is taken.
+  // Rules with the same structure are tried in file order; the first that holds is taken.
   void take_rules() {
     for (const auto& match : match_.matches) {
       std::optional<Finding> last;
       for (const auto* rule : *match.rules) {
-        auto candidate = match;
-        candidate.rule = rule;
-        last = declined_.count({method_.name, facts_.order(match.root)}) ? guilty(candidate) : prove_rule(candidate, facts_, claimed_);
+        AcceptedRule candidate{match, {}};
+        candidate.match.rule = rule;
+        last = prove_rule(candidate, facts_, claimed_);
+        if (!last) last = refuse(candidate);
         if (last) continue;
-        accept(candidate);
+        accept(std::move(candidate));
         break;
       }
       if (last && last->producer) decision_.findings.push_back(std::move(*last));
     }
+    for (const auto& miss : match_.near_misses) note_block_boundary(miss);
   }
 
   Finding guilty(const patterns::Match& match) const {
@@ -65,12 +67,59 @@ class Decider {
     return finding;
   }
 
-  void accept(const patterns::Match& match) {
-    claimed_.insert(match.nodes.begin(), match.nodes.end());
-    for (Node* node : match.nodes) {
-      if (Verdict* verdict = verdict_of(node)) mark_fused(*verdict, match.rule->name, match.rule->emit.back().op, match.nodes, node);
+  // What holds a proven rule back: options, or what verify found.
+  std::optional<Finding> refuse(const AcceptedRule& rule) {
+    const auto& match = rule.match;
+    if (declined_.count({method_.name, facts_.order(match.root)})) {
+      for (Node* node : match.nodes) {
+        if (Verdict* verdict = verdict_of(node)) verdict->code = codes::verification_failed.id;
+      }
+      return guilty(match);
     }
-    decision_.rules.push_back(match);
+    if (options_.strict) return finding_of(match, codes::strict_numerics, "a rewrite that is declared exact", "a rule, which is not");
+    if (options_.target == "aten") {
+      for (const auto& operation : match.rule->emit) {
+        if (operation.op.find("::") == std::string::npos || operation.op.rfind("aten::", 0) == 0 || operation.op.rfind("prim::", 0) == 0) continue;
+        return finding_of(match, codes::target_lacks_operator, "operators of torch alone (target=\"aten\")", operation.op);
+      }
+    }
+    return std::nullopt;
+  }
+
+  bool is_suppressed(const std::string& pattern) const {
+    const bool selected = options_.select.empty() || starts_with_any(pattern, options_.select);
+    return !selected || starts_with_any(pattern, options_.ignore);
+  }
+
+  void accept(AcceptedRule rule) {
+    const auto& match = rule.match;
+    claimed_.insert(match.nodes.begin(), match.nodes.end());
+    const bool leave = is_suppressed(match.rule->name);
+    std::vector<Node*> nodes = match.nodes;
+    // The first candidate's verdict names what else was absorbed.
+    const auto rank = [this](const Node* node) { return std::make_pair(candidate_of(node) < 0, facts_.order(node)); };
+    std::sort(nodes.begin(), nodes.end(), [&](const Node* a, const Node* b) { return rank(a) < rank(b); });
+    for (Node* node : nodes) {
+      Verdict* verdict = verdict_of(node);
+      if (!verdict) continue;
+      if (leave) *verdict = suppressed(std::move(*verdict), match.rule->name);
+      else mark_fused(*verdict, match.rule->name, match.rule->emit.back().op, nodes, node);
+    }
+    if (!leave) decision_.rules.push_back(std::move(rule));
+  }
+
+  // The matcher stops at blocks; when what it looked for stands on the other side, that is worth a word.
+  void note_block_boundary(const patterns::NearMiss& miss) {
+    const std::string found = miss.found->kind().toQualString();
+    if (miss.found->owningBlock() == miss.root->owningBlock() || miss.expected.rfind(found + " ", 0) != 0) return;
+    patterns::Match match;
+    match.rule = miss.rule;
+    match.root = miss.root;
+    match.nodes = {miss.found};
+    auto finding = finding_of(match, codes::block_boundary, "the whole sequence in one block", found + " stands in another block");
+    finding.matched = miss.matched;
+    finding.steps = static_cast<int>(miss.rule->match.size());
+    decision_.findings.push_back(std::move(finding));
   }
 
   void collect_anchors() {
@@ -102,8 +151,7 @@ class Decider {
       return decline(view.root, pattern, {codes::verification_failed, "the original's result on the example inputs", "a different one",
                                           "report it with the model: the sequence runs unfused", {}});
     }
-    const bool selected = options_.select.empty() || starts_with_any(pattern, options_.select);
-    if (!selected || starts_with_any(pattern, options_.ignore)) {
+    if (is_suppressed(pattern)) {
       for (Node* node : chain.nodes()) {
         claimed_.insert(node);
         if (Verdict* verdict = verdict_of(node)) *verdict = suppressed(std::move(*verdict), pattern);

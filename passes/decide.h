@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <set>
 #include <vector>
 
@@ -7,20 +8,30 @@
 
 namespace fusible {
 
+// A proven match of a free-form rule, with what its builders made: nothing that can fail is left for the rewrite.
+struct AcceptedRule {
+  patterns::Match match;
+  std::map<std::string, c10::IValue> built;
+};
+
 struct Decision {
   std::vector<Chain> chains;                // disjoint, proven, to be rewritten
-  std::vector<patterns::Match> rules;       // accepted matches of free-form rules
+  std::vector<AcceptedRule> rules;
   std::vector<Finding> findings;
 };
 
-// Chains that verify found guilty, by method and anchor position.
+// Chains and rules that verify found guilty, by method and position of the anchor or root.
 using Declined = std::set<std::pair<std::string, int>>;
 
 // One verdict per candidate of the method, into `verdicts` (when the method is treated).
 Decision decide(const Model& model, const MethodGraph& method, const Facts& facts, const patterns::Matcher& matcher, const Options& options,
                 const Declined& declined, std::vector<Verdict>& verdicts);
 
-// rules.cpp: proves the conditions of a free-form match; the finding says which one failed.
-std::optional<Finding> prove_rule(const patterns::Match& match, const Facts& facts, const std::unordered_set<const Node*>& claimed);
+// rules.cpp: proves a free-form match and fills in `rule.built`; the finding says what failed.
+std::optional<Finding> prove_rule(AcceptedRule& rule, const Facts& facts, const std::unordered_set<const Node*>& claimed);
+// rules.cpp: the finding of a match that is left alone for another reason.
+Finding finding_of(const patterns::Match& match, const Code& code, const std::string& needed, const std::string& found);
+// rule_emit.cpp: runs the builders and writes the emit lines to a graph that is thrown away. Throws when they cannot be carried out.
+void rehearse(AcceptedRule& rule, const Facts& facts);
 
 }  // namespace fusible

@@ -9,11 +9,11 @@ namespace {
 namespace aten = torch::jit::aten;
 namespace prim = torch::jit::prim;
 
-bool may_write(Node* node) {
+bool has_writes(Node* node) {
   if (node->kind() == prim::Constant || node->kind() == prim::GetAttr || node->kind() == prim::ListConstruct) return false;
   for (Block* block : node->blocks()) {
     for (Node* inner : block->nodes()) {
-      if (may_write(inner)) return true;
+      if (has_writes(inner)) return true;
     }
   }
   if (!node->blocks().empty()) return false;
@@ -36,7 +36,7 @@ Facts::Facts(const MethodGraph& method, const std::unordered_set<const void*>& w
   int position = 0;
   for_each_node(graph_->block(), [&](Node* node) {
     order_[node] = position++;
-    if (may_write(node)) writers_[node->owningBlock()].push_back(node);
+    if (has_writes(node)) writers_[node->owningBlock()].push_back(node);
   });
   order_[graph_->return_node()] = position;
 }
@@ -112,6 +112,10 @@ Node* Facts::writer_between(const Node* from, const Node* to, const std::vector<
     if (aliases_.writesToAlias(*it, asked)) return *it;
   }
   return nullptr;
+}
+
+bool Facts::may_write(Node* node, const std::vector<Value*>& values) const {
+  return aliases_.writesToAlias(node, torch::jit::ValueSet(values.begin(), values.end()));
 }
 
 }  // namespace fusible

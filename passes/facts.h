@@ -35,6 +35,8 @@ class Facts {
 
   // The first node strictly between `from` and `to` (same block) that may write what `values` refer to, ignoring `matched`; null: none.
   Node* writer_between(const Node* from, const Node* to, const std::vector<Value*>& values, const std::vector<Node*>& matched) const;
+  // Whether `node` may write what `values` refer to.
+  bool may_write(Node* node, const std::vector<Value*>& values) const;
 
  private:
   std::optional<c10::IValue> evaluate(const Value* value) const;

@@ -130,7 +130,7 @@ Fused apply(Analysis& analysis, const Options& options, Stopwatch& clock) {
     clock.stage("rewrite", 0.5);
     PackedStore store;
     for (std::size_t m = 0; m < analysis.model.methods.size(); ++m) {
-      rewrite(analysis.model.methods[m], analysis.decisions[m], options, store, *analysis.facts[m]);
+      rewrite(analysis.model.methods[m], analysis.decisions[m], options, store);
       forget_dead(analysis.model, analysis.model.methods[m]);
     }
     clock.stage("layout", 0.6);
@@ -143,11 +143,11 @@ Fused apply(Analysis& analysis, const Options& options, Stopwatch& clock) {
   return {fused, {}};
 }
 
-// The chains that an analysis would apply, in a fixed order: what bisection halves.
+// The rules and chains that an analysis would apply, in a fixed order: what bisection halves.
 std::vector<std::pair<std::string, int>> identities(const Analysis& analysis) {
   std::vector<std::pair<std::string, int>> all;
   for (std::size_t m = 0; m < analysis.decisions.size(); ++m) {
-    for (const auto& rule : analysis.decisions[m].rules) all.emplace_back(analysis.model.methods[m].name, analysis.facts[m]->order(rule.root));
+    for (const auto& rule : analysis.decisions[m].rules) all.emplace_back(analysis.model.methods[m].name, analysis.facts[m]->order(rule.match.root));
     for (const auto& chain : analysis.decisions[m].chains) all.emplace_back(analysis.model.methods[m].name, analysis.facts[m]->order(chain.anchor));
   }
   return all;
@@ -161,10 +161,10 @@ class Verifier {
 
   Declined guilty(std::string& why) {
     Declined found;
-    auto analysis = analyse(module_, options_, matcher_, found, clock_);
-    const auto all = identities(analysis);
-    for (std::size_t round = 0; round < all.size(); ++round) {
-      if (!differs(found, why)) break;
+    for (;;) {
+      // Anew in each round: a chain may take the nodes of a rule that was declined.
+      const auto all = identities(analyse(module_, options_, matcher_, found, clock_));
+      if (all.empty() || !differs(found, why)) break;
       std::size_t low = 0, high = all.size();  // applying all[0, low) is right, all[0, high) is not
       while (high - low > 1) {
         const std::size_t middle = (low + high) / 2;

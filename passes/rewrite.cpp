@@ -82,7 +82,7 @@ std::string PackedStore::add(const ContractionSpec& spec, const std::vector<Affi
   return name;
 }
 
-void rewrite(MethodGraph& method, const Decision& decision, const Options& options, PackedStore& store, const Facts& facts) {
+void rewrite(MethodGraph& method, const Decision& decision, const Options& options, PackedStore& store) {
   Graph& graph = *method.graph;
   std::map<std::string, Value*> known;
   Results results;
@@ -93,10 +93,16 @@ void rewrite(MethodGraph& method, const Decision& decision, const Options& optio
     old->replaceAllUsesWith(result);
     results[old] = result;
   }
-  for (const auto& match : decision.rules) emit_rule(graph, match, facts);
-  for (const auto& chain : decision.chains) {
-    const auto nodes = chain.nodes();
+  for (const auto& rule : decision.rules) emit_rule(graph, rule);
+  const auto remove = [](const std::vector<Node*>& nodes) {
     for (auto it = nodes.rbegin(); it != nodes.rend(); ++it) (*it)->destroy();
+  };
+  for (const auto& chain : decision.chains) remove(chain.nodes());
+  // What emit lines still read (the "c" of a match) stays.
+  for (const auto& rule : decision.rules) {
+    for (auto it = rule.match.nodes.rbegin(); it != rule.match.nodes.rend(); ++it) {
+      if (std::none_of((*it)->outputs().begin(), (*it)->outputs().end(), [](const Value* output) { return output->hasUses(); })) (*it)->destroy();
+    }
   }
   torch::jit::EliminateDeadCode(graph.block());
 }

@@ -20,11 +20,11 @@ class PackedStore {
 };
 
 // Applies a decision: every chain becomes one operator at its root, then what it replaced is removed.
-void rewrite(MethodGraph& method, const Decision& decision, const Options& options, PackedStore& store, const Facts& facts);
+void rewrite(MethodGraph& method, const Decision& decision, const Options& options, PackedStore& store);
 
 // stock.cpp: target="aten": the folded contraction by stock operators; returns its output.
 Value* emit_stock(Graph& graph, const Chain& chain, Value* input);
-// rules.cpp: the operations of a free-form rule, at the match's root.
-void emit_rule(Graph& graph, const patterns::Match& match, const Facts& facts);
+// rule_emit.cpp: the operators of a free-form rule, at the match's root, in place of its result.
+void emit_rule(Graph& graph, const AcceptedRule& rule);
 
 }  // namespace fusible

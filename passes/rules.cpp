@@ -1,6 +1,4 @@
-// Free-form rules of a user's pattern file: proved by the same laws as the vocabulary's chains, emitted at the match's root.
-
-#include <torch/csrc/jit/ir/constants.h>
+// Free-form rules of a user's pattern file: proved by the same laws as the vocabulary's chains.
 
 #include "fusible/pattern.h"
 #include "passes/rewrite.h"
@@ -10,7 +8,6 @@ namespace fusible {
 namespace {
 
 using patterns::Match;
-using patterns::Operation;
 
 class MatchedFacts : public Matched {
  public:
@@ -42,41 +39,53 @@ class MatchedFacts : public Matched {
   const Facts& facts_;
 };
 
-Finding finding_of(const Match& match, const Code& code, const std::string& needed, const std::string& found) {
-  Finding finding{code};
-  finding.pattern = match.rule->name;
-  finding.message = match.rule->name + " not fused: " + found;
-  finding.needed = needed;
-  finding.found = found;
-  finding.did = "left as it is";
-  finding.help = "see the rule '" + match.rule->name + "' in " + match.rule->file;
-  finding.matched = static_cast<int>(match.nodes.size());
-  finding.steps = finding.matched;
-  finding.producer = match.nodes.front();
-  return finding;
+// Messages of torch's schema matching begin with an empty line and go on for pages.
+std::string first_line(const std::string& text) {
+  const auto begin = text.find_first_not_of(" \n");
+  return begin == std::string::npos ? text : text.substr(begin, text.find('\n', begin) - begin);
 }
 
 Finding silent() { return Finding{codes::pattern_failed}; }
 
 const Code* code_named(const std::string& id) {
   static const std::vector<const Code*> usable{
-      &codes::second_use, &codes::training_batch_norm, &codes::no_running_statistics, &codes::weight_not_constant, &codes::operand_not_constant,
-      &codes::dtype, &codes::channel_mismatch, &codes::broadcast_enlarges, &codes::not_per_channel, &codes::alpha_not_one,
-      &codes::unsupported_attribute, &codes::dynamic_attribute, &codes::unprofitable, &codes::operator_missing, &codes::strict_numerics};
+      &codes::intervening_op, &codes::second_use, &codes::graph_output, &codes::mutation_between, &codes::view_between, &codes::in_place_on_other,
+      &codes::training_batch_norm, &codes::no_running_statistics, &codes::weight_not_constant, &codes::weight_written,
+      &codes::operand_not_constant, &codes::dtype, &codes::channel_mismatch, &codes::broadcast_enlarges, &codes::not_per_channel,
+      &codes::device_or_layout, &codes::alpha_not_one, &codes::unsupported_attribute, &codes::dynamic_attribute, &codes::unprofitable,
+      &codes::operator_missing, &codes::strict_numerics};
   for (const Code* code : usable) {
     if (id == code->id) return code;
   }
   return nullptr;
 }
 
+// An in-place operator inside a sequence may overwrite only what the sequence made itself and nothing else reads.
+bool writes_only_its_own(const Match& match, Node* node, const std::vector<Value*>& outside, const Facts& facts) {
+  const auto& schema = node->schema();
+  for (std::size_t i = 0; i < schema.arguments().size(); ++i) {
+    if (!schema.is_mutable({c10::SchemaArgType::input, i})) continue;
+    const Value* written = node->input(i);
+    const bool own = std::find(match.nodes.begin(), match.nodes.end(), written->node()) != match.nodes.end();
+    if (!own || written->uses().size() != 1) return false;
+  }
+  return !facts.may_write(node, outside);
+}
+
 std::optional<Finding> prove_dataflow(const Match& match, const Facts& facts) {
   const auto inside = [&](const Node* node) { return std::find(match.nodes.begin(), match.nodes.end(), node) != match.nodes.end(); };
+  std::vector<Value*> outside;
+  for (Node* node : match.nodes) {
+    for (Value* input : node->inputs()) {
+      if (!inside(input->node())) outside.push_back(input);
+    }
+  }
   for (Node* node : match.nodes) {
     if (node->owningBlock() != match.root->owningBlock())
       return finding_of(match, codes::block_boundary, "the whole sequence in one block", std::string(node->kind().toQualString()) + " stands in another block");
     const auto* schema = node->maybeSchema();
-    if (!schema || schema->is_mutable() || node->hasSideEffects())
-      return finding_of(match, codes::mutation_between, "operators without effects", std::string(node->kind().toQualString()) + " writes or has effects");
+    if (!schema || node->hasSideEffects() || node->isNondeterministic() || (schema->is_mutable() && !writes_only_its_own(match, node, outside, facts)))
+      return finding_of(match, codes::mutation_between, "operators without effects on what others see", std::string(node->kind().toQualString()) + " writes or has effects");
     std::vector<Value*> reads;
     for (Value* input : node->inputs()) {
       if (!inside(input->node())) reads.push_back(input);
@@ -97,39 +106,24 @@ std::optional<Finding> prove_dataflow(const Match& match, const Facts& facts) {
   return std::nullopt;
 }
 
-// A literal or a variable of an emit line, as a graph value.
-Value* emitted_argument(Graph& graph, const Match& match, const std::map<std::string, Value*>& made, const patterns::Arg& argument) {
-  if (argument.equals) {
-    return std::visit([&](const auto& literal) -> Value* {
-      using T = std::decay_t<decltype(literal)>;
-      if constexpr (std::is_same_v<T, std::monostate>) return graph.insertConstant(c10::IValue());
-      else return graph.insertConstant(c10::IValue(literal));
-    }, *argument.equals);
-  }
-  if (auto it = made.find(argument.name); it != made.end()) return it->second;
-  if (Value* value = match[argument.name]) return value;
-  throw Error("rule '" + match.rule->name + "': the emit line names '" + argument.name + "', which the match does not bind");
-}
-
-void build_constants(Graph& graph, const Match& match, const Operation& operation, const Builder& builder, const Facts& facts,
-                     std::map<std::string, Value*>& made) {
-  std::vector<c10::IValue> arguments;
-  for (const auto& argument : operation.args) {
-    Value* value = emitted_argument(graph, match, made, argument);
-    const auto* known = facts.constant(value);
-    auto constant = known ? std::optional<c10::IValue>(*known) : torch::jit::toIValue(value);
-    if (!constant) throw Error("rule '" + match.rule->name + "': " + operation.op + " needs constants, '" + argument.name + "' is computed at run time");
-    arguments.push_back(std::move(*constant));
-  }
-  const auto results = builder(arguments);
-  std::vector<std::string> names{operation.out};
-  names.insert(names.end(), operation.others.begin(), operation.others.end());
-  for (std::size_t i = 0; i < names.size() && i < results.size(); ++i) made[names[i]] = graph.insertConstant(results[i]);
-}
-
 }  // namespace
 
-std::optional<Finding> prove_rule(const Match& match, const Facts& facts, const std::unordered_set<const Node*>& claimed) {
+Finding finding_of(const patterns::Match& match, const Code& code, const std::string& needed, const std::string& found) {
+  Finding finding{code};
+  finding.pattern = match.rule->name;
+  finding.message = match.rule->name + " not fused: " + found;
+  finding.needed = needed;
+  finding.found = found;
+  finding.did = "left as it is";
+  finding.help = "see the rule '" + match.rule->name + "' in " + match.rule->file;
+  finding.matched = static_cast<int>(match.nodes.size());
+  finding.steps = finding.matched;
+  finding.producer = match.nodes.front();
+  return finding;
+}
+
+std::optional<Finding> prove_rule(AcceptedRule& rule, const Facts& facts, const std::unordered_set<const Node*>& claimed) {
+  const Match& match = rule.match;
   for (Node* node : match.nodes) {
     if (claimed.count(node)) return silent();
   }
@@ -148,31 +142,12 @@ std::optional<Finding> prove_rule(const Match& match, const Facts& facts, const 
     const Code* code = code_named(need.code.empty() ? condition->code : need.code);
     return finding_of(match, code ? *code : codes::pattern_failed, unmet->needed, unmet->found);
   }
+  try {
+    rehearse(rule, facts);
+  } catch (const std::exception& error) {
+    return finding_of(match, codes::pattern_failed, "emit lines that can be carried out", first_line(error.what()));
+  }
   return std::nullopt;
-}
-
-void emit_rule(Graph& graph, const Match& match, const Facts& facts) {
-  torch::jit::WithInsertPoint here(match.root);
-  std::map<std::string, Value*> made;
-  Node* last = nullptr;
-  for (const auto& operation : match.rule->emit) {
-    if (const auto builder = find_builder(operation.op)) {
-      build_constants(graph, match, operation, *builder, facts, made);
-      continue;
-    }
-    std::vector<torch::jit::NamedValue> arguments;
-    for (const auto& argument : operation.args) arguments.emplace_back(emitted_argument(graph, match, made, argument));
-    const std::string op = operation.op.substr(0, operation.op.find('.'));
-    Value* result = graph.insert(c10::Symbol::fromQualString(op), arguments);
-    result->node()->copyMetadata(match.root);
-    made[operation.out] = result;
-    last = result->node();
-  }
-  if (!last) throw Error("rule '" + match.rule->name + "' emits no operator");
-  match.root->output()->replaceAllUsesWith(last->output());
-  for (auto it = match.nodes.rbegin(); it != match.nodes.rend(); ++it) {
-    if (!(*it)->hasUses()) (*it)->destroy();
-  }
 }
 
 }  // namespace fusible

@@ -46,11 +46,16 @@ MATCHER_P2(ComputesLike, expected, tolerance, "computes like the original") {
 
 inline auto ComputesLike(const at::Tensor& expected) { return ComputesLike(expected, 1e-5); }
 
-// What forward gives, or nothing when it raises.
-inline std::optional<at::Tensor> result_of(torch::jit::Module module, const std::vector<c10::IValue>& inputs) {
+// What forward gives.
+inline at::Tensor run(torch::jit::Module module, const std::vector<c10::IValue>& inputs) {
   at::NoGradGuard no_grad;
+  return module.forward(inputs).toTensor();
+}
+
+// The same, or nothing when it raises.
+inline std::optional<at::Tensor> result_of(const torch::jit::Module& module, const std::vector<c10::IValue>& inputs) {
   try {
-    return module.forward(inputs).toTensor();
+    return run(module, inputs);
   } catch (const std::exception&) {
     return std::nullopt;
   }
