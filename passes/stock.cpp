@@ -8,7 +8,8 @@ namespace {
 
 namespace prim = torch::jit::prim;
 
-// batch_norm behind a convolution raises for an unbatched image; the folded convolution would not, so the check stays.
+// batch_norm behind a convolution, and _convolution itself, raise for an unbatched image; addmm for anything but a matrix. The folded
+// operator would not, so the check stays.
 void emit_rank_check(Graph& graph, Value* input, std::int64_t rank) {
   Value* dim = graph.insert(torch::jit::aten::dim, {input});
   Value* wrong = graph.insert(torch::jit::aten::ne, {dim, rank});
@@ -16,7 +17,7 @@ void emit_rank_check(Graph& graph, Value* input, std::int64_t rank) {
   Block* raise = check->addBlock();
   check->addBlock();
   torch::jit::WithInsertPoint inside(raise);
-  Value* message = graph.insertConstant("expected " + std::to_string(rank) + "D input to the batch_norm folded into this convolution");
+  Value* message = graph.insertConstant("expected " + std::to_string(rank) + "D input to this contraction and what was folded into it");
   Value* type = graph.insertConstant(std::string("builtins.ValueError"));
   graph.insertNode(graph.create(prim::RaiseException, {message, type}, 0));
 }
@@ -33,7 +34,7 @@ Value* emit_stock(Graph& graph, const Chain& chain, Value* input) {
   const ContractionSpec spec = fold(chain.spec, affines);
   torch::jit::WithInsertPoint here(chain.root());
   const std::int64_t spatial = spec.weight.dim() - 2;
-  if (normalized) emit_rank_check(graph, input, spec.weight.dim());
+  if (const std::int64_t rank = normalized ? spec.weight.dim() : spec.expected_rank) emit_rank_check(graph, input, rank);
   Value* weight = graph.insertConstant(spec.weight);
   Value* bias = graph.insertConstant(spec.bias);
   std::vector<torch::jit::NamedValue> arguments{input, weight, bias};
