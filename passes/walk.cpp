@@ -160,7 +160,9 @@ class Walker {
       // A gate of shape [N, C, 1, 1] times a larger map: the product belongs to the map's producer.
       const bool gate = (view.entry->name == "mul" || view.entry->name == "div") && !constant && !chain_.steps.empty() &&
                         (chain_.steps.back().name == "sigmoid" || chain_.steps.back().name == "hardsigmoid");
-      if (gate) return false;
+      if (gate)
+        return stop(view.root, {codes::broadcast_enlarges, "an operand of the result's own shape", "a gate that broadcasts over a larger map",
+                                "nothing to do: the gate's own sequence is fused, the product stays an operator of its own", {}});
       step.operands = {other};
     } else {
       return stop(view.root, {codes::dynamic_attribute, "an operand that is a tensor or a known number", "a number computed at run time",
@@ -199,6 +201,12 @@ class Walker {
     return view;
   }
 
+  bool is_sum(Node* node) const {
+    if (is_return(node) || context_.claimed.count(node) || node->owningBlock() != chain_.anchor->owningBlock()) return false;
+    auto view = context_.matcher.view(node, facts_.constant_of());
+    return view && view->entry->kind == Entry::Kind::binary;
+  }
+
   bool stop(Node* blocked, const Decline& decline) {
     auto view = context_.matcher.view(blocked, facts_.constant_of());
     const std::string next = view ? view->entry->name : std::string(blocked->kind().toQualString());
@@ -231,10 +239,14 @@ class Walker {
       returned |= is_returned(use);
       if (!wanted && expected(use.user)) wanted = use.user;
     }
+    // A sum that takes it may still belong to the chain of its other operand: then the finding is moot.
+    for (const auto& use : value_->uses()) {
+      if (!wanted && is_sum(use.user)) wanted = use.user;
+    }
     if (!wanted) return false;
     if (wanted->owningBlock() != chain_.anchor->owningBlock()) return other_block(wanted);
     // What a batch_norm itself is (training, no statistics) says more than who else reads its input.
-    if (auto view = expected(wanted); view->entry->kind == Entry::Kind::normalization) {
+    if (auto view = expected(wanted); view && view->entry->kind == Entry::Kind::normalization) {
       if (auto decided = batch_norm_affine(*view, chain_.spec, facts_); decided.decline) return stop(wanted, *decided.decline);
     }
     const std::string producer = value_->node()->kind().toQualString();

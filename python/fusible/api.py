@@ -69,7 +69,7 @@ def fuse(module: torch.jit.ScriptModule, example_inputs: tuple[Any, ...] | None 
     scripted = _scripted(module)
     options = _options(example_inputs, methods=methods, target=target, strict=strict, verify=verify, select=select, ignore=ignore,
                        patterns=patterns, progress=progress, model_path="")
-    fused, _ = _C.fuse(scripted._c, options)
+    fused = _C.fuse(scripted._c, options)
     return wrap_cpp_module(fused)
 
 

@@ -98,9 +98,7 @@ PYBIND11_MODULE(_C, m) {
   m.def("fuse", [](const Module& module, const py::dict& given) {
     const auto options = options_of(module, given);
     py::gil_scoped_release no_gil;
-    auto fused = fusible::fuse(module, options);
-    auto json = fused.report.to_json();
-    return std::make_pair(std::move(fused.module), std::move(json));
+    return fusible::fuse(module, options).module;
   });
   m.def("lint", [](const Module& module, const py::dict& given) {
     const auto options = options_of(module, given);
