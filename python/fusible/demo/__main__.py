@@ -118,11 +118,14 @@ def declined(report) -> list[str]:
 
 def timing(result, rounds: int) -> list[str]:
     before, after = (1e3 * sorted(times)[len(times) // 2] for times in (result.before, result.after))
-    bar = 40
+    low, high = result.quantile(0.1), result.quantile(0.9)
+    verdict = "the spread includes 1: nothing was shown" if low < 1 < high else f"{'faster' if low >= 1 else 'slower'} in at least 9 of 10 rounds"
+    scale = 40 / max(before, after)
     return [f"batch 1, {rounds} interleaved rounds",
-            f"before {before:7.1f} ms  {'█' * bar}",
-            f"after  {after:7.1f} ms  {'█' * max(1, round(bar * after / before))}",
-            f"{result.median:.2f} x faster (10th to 90th percentile {result.quantile(0.1):.2f} to {result.quantile(0.9):.2f})"]
+            f"before {before:7.1f} ms  {'█' * max(1, round(scale * before))}",
+            f"after  {after:7.1f} ms  {'█' * max(1, round(scale * after))}",
+            f"before / after {result.median:.2f} (10th to 90th percentile {low:.2f} to {high:.2f})",
+            verdict]
 
 
 if __name__ == "__main__":
