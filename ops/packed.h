@@ -47,7 +47,7 @@ class PackedState {
   virtual ~PackedState() = default;
 };
 
-enum class PackedFor : size_t { onednn, brgemm, count };
+enum class PackedFor : size_t { onednn, panels, count };
 
 // Immutable but for the packed states, each made once: forward, save and deepcopy may run at the same time.
 class FUSIBLE_API PackedContraction : public torch::CustomClassHolder {

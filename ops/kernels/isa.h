@@ -1,0 +1,94 @@
+#pragma once
+
+// What one instruction set offers to the loop nests. Plain data only: the files that implement it are compiled with flags of their own, so
+// they may not share an inline function with the rest of the library (a linker would keep either copy).
+
+#include <cstdint>
+
+#include "fusible/export.h"
+
+namespace fusible::kernels {
+
+enum class StepKind : std::int32_t {
+  clamp, leaky_relu, sigmoid, tanh, silu, hardswish, hardsigmoid, gelu_erf, gelu_tanh, elu, mish, softplus, prelu,
+  add, sub, rsub, mul, div, rdiv,
+  affine,  // y * operand + second
+};
+
+// One step of a post-op chain. The operand of (image, row, channel) lies at image * image_stride + row * row_stride + channel, or, when
+// `column` is 0, at the same place for every channel. Without operand, the number `a` takes its place.
+struct Step {
+  StepKind kind;
+  float a = 0, b = 0, c = 0;  // clamp: low, high; elu: alpha, scale, input_scale; softplus: beta, threshold
+  const float* operand = nullptr;
+  const float* second = nullptr;
+  std::int64_t image_stride = 0, row_stride = 0, column = 0;
+};
+
+// c[m][n] = chain(bias[n] + sum over taps and depth of rows[tap][m][depth] * weights[tap][depth][n]): one tile of a contraction.
+// A pointer per row and tap makes one micro-kernel of convolution (any stride, dilation, padding: a row of zeros) and of matrix product.
+struct Tile {
+  const float* const* rows;     // [taps][tap_stride], the first m of each are read
+  std::int64_t tap_stride, taps, depth;
+  const float* weights;         // [taps * depth][weight_stride]
+  std::int64_t weight_stride;   // floats
+  const float* bias;            // [vectors * lanes], zero padded
+  const float* prefetch;        // what comes next: fetched towards L2, prefetch_stride floats per step of depth
+  std::int64_t prefetch_stride;
+  float* c;
+  std::int64_t c_stride;
+  std::int32_t m, vectors, columns;  // rows; vectors of lanes; columns of c, the last vector may be cut
+  std::int32_t steps;
+  const Step* chain;
+  std::int64_t image, row, channel;  // of c[0][0], for the chain's operands
+};
+
+// c[m][channel] = chain(bias + sum over taps of rows[tap][m][channel] * weights[tap][channel]), all channels.
+struct DepthwiseTile {
+  const float* const* rows;
+  std::int64_t tap_stride, taps;
+  const float* weights;         // [taps][weight_stride]
+  std::int64_t weight_stride;   // channels rounded up to lanes
+  const float* bias;            // [weight_stride]
+  float* c;
+  std::int64_t c_stride, channels;
+  std::int32_t m, steps;
+  const Step* chain;
+  std::int64_t image, row;
+};
+
+// c[channel] = max, or scale * sum, over taps of rows[tap][channel].
+struct PoolTile {
+  const float* const* rows;
+  std::int64_t taps, channels;
+  float* c;
+  float scale;
+  bool max;
+};
+
+struct Isa {
+  const char* name;
+  std::int32_t lanes;
+  std::int32_t vectors;                            // widest tile, in vectors: width of a packed panel
+  std::int32_t (*most_rows)(std::int32_t vectors);  // rows of the best tile of that width
+  std::int32_t depthwise_rows;
+  void (*tile)(const Tile&);
+  void (*depthwise)(const DepthwiseTile&);
+  void (*pool)(const PoolTile&);
+  // The chain on rows [row, row + m) of dense memory, `channels` wide, in place.
+  void (*chain)(float* c, std::int64_t c_stride, std::int64_t m, std::int64_t channels, const Step* chain, std::int32_t steps, std::int64_t image,
+                std::int64_t row);
+  // to[c * to_stride + r] = from[r * from_stride + c]
+  void (*transpose)(const float* from, std::int64_t from_stride, std::int64_t rows, std::int64_t columns, float* to, std::int64_t to_stride);
+  // Rows of `width`: (x + added - mean) / sqrt(var + eps) * weight + bias; `sum`, where given, receives x + added.
+  void (*layer_norm)(const float* x, const float* added, float* sum, std::int64_t rows, std::int64_t width, const float* weight,
+                     const float* bias, double eps, float* y);
+  void (*softmax)(const float* x, std::int64_t rows, std::int64_t width, float scale, float* y);
+};
+
+// The best one that this machine has, and that ATEN_CPU_CAPABILITY allows. Chosen once.
+FUSIBLE_API const Isa& isa();
+
+extern FUSIBLE_API const Isa kAvx512, kAvx2, kPlain;
+
+}  // namespace fusible::kernels

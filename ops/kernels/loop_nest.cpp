@@ -1,0 +1,228 @@
+// The loops around the micro-kernels: rows in chunks that stay in the second-level cache, panels of weights inside, tiles inside those.
+// Tasks are (chunk, panel) pairs taken from a counter: a busy core does not stall the other. Tasks share no output and no sum is split.
+
+#include <algorithm>
+#include <atomic>
+
+#include <ATen/Parallel.h>
+
+#include "ops/kernels/packed_weights.h"
+
+namespace fusible::kernels {
+
+struct PackedWeights::Job {
+  const float* x;
+  Pixels in, out;
+  float* y;
+  std::int64_t y_stride;
+  const std::vector<Step>* chain;
+  std::int64_t images, rows;  // rows per image; images are 1 where rows of all images are counted as one
+  std::int64_t taps, depth;   // as the micro-kernel sees them
+};
+
+namespace {
+
+constexpr std::int64_t kCache = 1 << 20;  // bytes of the second-level cache that a chunk or the weights may count on
+
+template <typename Task>
+void for_each_task(std::int64_t tasks, Task task) {
+  const std::int64_t threads = std::min<std::int64_t>(at::get_num_threads(), tasks);
+  if (threads <= 1 || at::in_parallel_region()) {
+    for (std::int64_t i = 0; i < tasks; ++i) task(i);
+    return;
+  }
+  std::atomic<std::int64_t> next{0};
+  at::parallel_for(0, threads, 1, [&](std::int64_t, std::int64_t) {
+    for (std::int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) task(i);
+  });
+}
+
+// Kept per thread: a call allocates only when it needs more rows than any before it.
+std::vector<const float*>& row_pointers(std::int64_t count) {
+  thread_local std::vector<const float*> rows;
+  if (static_cast<std::int64_t>(rows.size()) < count) rows.resize(count);
+  return rows;
+}
+
+std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+}  // namespace
+
+// Zero borders, NHWC, so that the taps of a kernel row are one run of kw * in floats.
+void PackedWeights::copy_padded(const float* x, const Pixels& p, float* to) const {
+  const std::int64_t height = p.height + padding_[0] + padding_end_[0], width = p.width + padding_[1] + padding_end_[1];
+  at::parallel_for(0, p.images * height, 16, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t line = begin; line < end; ++line) {
+      const std::int64_t image = line / height, h = line % height - padding_[0];
+      float* out = to + line * width * in_;
+      if (h < 0 || h >= p.height) {
+        std::fill_n(out, width * in_, 0.0f);
+        continue;
+      }
+      std::fill_n(out, padding_[1] * in_, 0.0f);
+      std::fill_n(out + (width - padding_end_[1]) * in_, padding_end_[1] * in_, 0.0f);
+      out += padding_[1] * in_;
+      for (std::int64_t c = 0; c < in_; ++c) {
+        const float* from = p.planar ? x + ((image * in_ + c) * p.height + h) * p.width : x + (image * p.height + h) * p.width * p.pixel_stride + c;
+        const std::int64_t step = p.planar ? 1 : p.pixel_stride;
+        for (std::int64_t w = 0; w < p.width; ++w) out[w * in_ + c] = from[w * step];
+      }
+    }
+  });
+}
+
+void PackedWeights::point_rows(const Job& job, std::int64_t image, std::int64_t begin, std::int64_t end, const float** rows) const {
+  const std::int64_t count = end - begin, per_image = job.out.height * job.out.width;
+  const std::int64_t stride = job.in.pixel_stride;
+  const float* const zeros = zeros_.defined() ? zeros_.const_data_ptr<float>() : nullptr;
+  const bool every_pixel = kernel_[0] * kernel_[1] == 1 && stride_[0] == 1 && stride_[1] == 1 && !zeros;
+  if (every_pixel) {
+    const float* first = job.x + (image * job.rows + begin) * stride;
+    for (std::int64_t i = 0; i < count; ++i) rows[i] = first + i * stride;
+    return;
+  }
+  const std::int64_t row = image * job.rows + begin;
+  std::int64_t n = row / per_image, oh = row % per_image / job.out.width, ow = row % job.out.width;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::int64_t top = oh * stride_[0] - padding_[0], left = ow * stride_[1] - padding_[1];
+    for (std::int64_t kh = 0; kh < kernel_[0]; ++kh) {
+      const std::int64_t h = top + kh * dilation_[0];
+      const float* line = job.x + (n * job.in.height + h) * job.in.width * stride;
+      if (padded_copy_) {
+        rows[kh * count + i] = line + padding_[0] * job.in.width * stride + ow * stride_[1] * stride;
+        continue;
+      }
+      for (std::int64_t kw = 0; kw < kernel_[1]; ++kw) {
+        const std::int64_t w = left + kw * dilation_[1];
+        const bool inside = h >= 0 && h < job.in.height && w >= 0 && w < job.in.width;
+        rows[(kh * kernel_[1] + kw) * count + i] = inside ? line + w * stride : zeros;
+      }
+    }
+    if (++ow == job.out.width) {
+      ow = 0;
+      if (++oh == job.out.height) {
+        oh = 0;
+        ++n;
+      }
+    }
+  }
+}
+
+void PackedWeights::run_panels(const Job& job) const {
+  const Isa& machine = isa();
+  const std::int64_t threads = at::get_num_threads(), panel_bytes = depth() * panel_ * 4, weight_bytes = groups_ * group_floats_ * 4;
+  // Weights that do not stay in the cache are read once, so all rows meet a panel before the next one; else rows stay and panels pass by.
+  const bool heavy = weight_bytes > kCache;
+  const std::int64_t row_bytes = std::max<std::int64_t>(1, in_channels() * 4 * stride_[0] * stride_[1]);
+  std::int64_t chunk = std::max<std::int64_t>(48, (heavy ? kCache : kCache / 4) / row_bytes);
+  const std::int64_t all_panels = groups_ * panels();
+  const std::int64_t wanted = divide_up(4 * threads, all_panels * job.images);
+  chunk = std::min(chunk, std::max<std::int64_t>(24, divide_up(job.rows, wanted)));
+  const std::int64_t chunks = divide_up(job.rows, chunk);
+  // Narrower tiles of more rows read a panel fewer times: better once a panel is far from the first-level cache.
+  const std::int64_t most_vectors = panel_bytes >= 384 << 10 ? std::max(1, machine.vectors / 2) : machine.vectors;
+  const float* const data = data_.const_data_ptr<float>();
+  const float* const bias = bias_.const_data_ptr<float>();
+  const auto task_of = [&](std::int64_t i, std::int64_t& image, std::int64_t& piece, std::int64_t& panel) {
+    panel = heavy ? i / (chunks * job.images) : i % all_panels;
+    const std::int64_t rest = heavy ? i % (chunks * job.images) : i / all_panels;
+    image = rest / chunks;
+    piece = rest % chunks;
+  };
+  for_each_task(job.images * chunks * all_panels, [&](std::int64_t i) {
+    std::int64_t image, piece, panel_index;
+    task_of(i, image, piece, panel_index);
+    const std::int64_t begin = job.rows * piece / chunks, end = job.rows * (piece + 1) / chunks, count = end - begin;
+    const std::int64_t group = panel_index / panels(), panel = panel_index % panels(), width = panel_width(panel);
+    const float** rows = row_pointers(count * job.taps).data();
+    point_rows(job, image, begin, end, rows);
+    if (group) {
+      for (std::int64_t r = 0; r < count * job.taps; ++r) rows[r] += group * in_;
+    }
+    const float* weights = data + group * group_floats_ + panel * panel_ * depth();
+    for (std::int64_t v = 0; v < width / machine.lanes; v += most_vectors) {
+      Tile t{};
+      t.vectors = static_cast<std::int32_t>(std::min(most_vectors, width / machine.lanes - v));
+      t.tap_stride = count;
+      t.taps = job.taps;
+      t.depth = job.depth;
+      t.weights = weights + v * machine.lanes;
+      t.weight_stride = width;
+      t.channel = group * out_ + panel * panel_ + v * machine.lanes;
+      t.bias = bias + group * panels() * panel_ + panel * panel_ + v * machine.lanes;
+      t.columns = static_cast<std::int32_t>(std::min<std::int64_t>(t.vectors * machine.lanes, out_ - panel * panel_ - v * machine.lanes));
+      t.c_stride = job.y_stride;
+      t.chain = job.chain->data();
+      t.steps = static_cast<std::int32_t>(job.chain->size());
+      t.image = image;
+      const std::int64_t tiles = divide_up(count, machine.most_rows(t.vectors));
+      t.prefetch = weights;
+      for (std::int64_t tile = 0; tile < tiles; ++tile) {
+        const std::int64_t first = count * tile / tiles;
+        t.m = static_cast<std::int32_t>(count * (tile + 1) / tiles - first);
+        t.rows = rows + first;
+        t.row = begin + first;
+        t.c = job.y + (image * job.rows + t.row) * job.y_stride + t.channel;
+        if (heavy) {
+          // This tile's share of the panel after the next vectors, which another thread may be at already.
+          t.prefetch = weights + width * depth() + width * depth() * tile / tiles;
+          t.prefetch_stride = divide_up(width, tiles);
+        }
+        machine.tile(t);
+      }
+    }
+  });
+}
+
+void PackedWeights::run_depthwise(const Job& job) const {
+  const Isa& machine = isa();
+  const std::int64_t stride = bias_.numel();
+  const std::int64_t chunk = std::max<std::int64_t>(16, std::min<std::int64_t>((64 << 10) / (groups_ * 4), divide_up(job.rows * job.images, 8)));
+  const std::int64_t chunks = divide_up(job.rows, chunk);
+  for_each_task(job.images * chunks, [&](std::int64_t i) {
+    const std::int64_t image = i / chunks, piece = i % chunks;
+    const std::int64_t begin = job.rows * piece / chunks, end = job.rows * (piece + 1) / chunks, count = end - begin;
+    const float** rows = row_pointers(count * job.taps).data();
+    point_rows(job, image, begin, end, rows);
+    DepthwiseTile t{};
+    t.tap_stride = count;
+    t.taps = job.taps;
+    t.weights = data_.const_data_ptr<float>();
+    t.weight_stride = stride;
+    t.bias = bias_.const_data_ptr<float>();
+    t.c_stride = job.y_stride;
+    t.channels = groups_;
+    t.chain = job.chain->data();
+    t.steps = static_cast<std::int32_t>(job.chain->size());
+    t.image = image;
+    for (std::int64_t first = 0; first < count; first += machine.depthwise_rows) {
+      t.m = static_cast<std::int32_t>(std::min<std::int64_t>(machine.depthwise_rows, count - first));
+      t.rows = rows + first;
+      t.row = begin + first;
+      t.c = job.y + (image * job.rows + t.row) * job.y_stride;
+      machine.depthwise(t);
+    }
+  });
+}
+
+void PackedWeights::run(const float* x, const Pixels& pixels, float* y, std::int64_t y_stride, const std::vector<Step>& chain,
+                        bool rows_collapse, float* scratch) const {
+  Job job{x, pixels, out_pixels(pixels), y, y_stride, &chain, 1, 0, kernel_[0] * kernel_[1], in_};
+  if (padded_copy_) {
+    copy_padded(x, pixels, scratch);
+    job.x = scratch;
+    job.in.height += padding_[0] + padding_end_[0];
+    job.in.width += padding_[1] + padding_end_[1];
+    job.in.pixel_stride = in_;
+    job.taps = kernel_[0];
+    job.depth = kernel_[1] * in_;
+  }
+  job.rows = job.out.height * job.out.width;
+  if (rows_collapse)
+    job.rows *= job.out.images;
+  else
+    job.images = job.out.images;
+  depthwise_ ? run_depthwise(job) : run_panels(job);
+}
+
+}  // namespace fusible::kernels

@@ -1,0 +1,135 @@
+#include "ops/kernels/packed_weights.h"
+
+#include <algorithm>
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+namespace fusible::kernels {
+namespace {
+
+std::int64_t round_up(std::int64_t n, std::int64_t step) { return (n + step - 1) / step * step; }
+
+}  // namespace
+
+bool PackedWeights::takes(const ContractionSpec& spec) {
+  const at::Tensor& w = spec.weight;
+  if (spec.kind == Contraction::conv_transpose || w.scalar_type() != at::kFloat || !w.device().is_cpu() || w.numel() == 0) return false;
+  if (spec.bias.defined() && (spec.bias.scalar_type() != at::kFloat || !spec.bias.device().is_cpu())) return false;
+  if (spec.kind == Contraction::linear) return true;
+  const std::int64_t spatial = w.dim() - 2;
+  if (spatial < 1 || spatial > 2) return false;
+  if (spec.padding_mode == "same" && !std::all_of(spec.stride.begin(), spec.stride.end(), [](std::int64_t s) { return s == 1; })) return false;
+  if (spec.groups == 1) return true;
+  const std::int64_t out = w.size(0) / spec.groups;
+  return (w.size(1) == 1 && out == 1) || (w.size(1) >= 8 && out >= 8);
+}
+
+PackedWeights::PackedWeights(const ContractionSpec& spec)
+    : shape_(spec.weight.sizes().vec()), groups_(spec.groups), in_(spec.weight.size(1)), out_(spec.weight.size(0) / spec.groups) {
+  // conv1d is conv2d on images of height 1.
+  const size_t spatial = spec.weight.dim() - 2;
+  for (size_t i = 0; i < spatial; ++i) {
+    const size_t d = 2 - spatial + i;
+    kernel_[d] = spec.weight.size(2 + i);
+    stride_[d] = spec.stride[i];
+    dilation_[d] = spec.dilation[i];
+    if (spec.padding_mode.empty()) padding_[d] = padding_end_[d] = spec.padding[i];
+    if (spec.padding_mode == "same") {
+      const std::int64_t total = dilation_[d] * (kernel_[d] - 1);
+      padding_[d] = total / 2;
+      padding_end_[d] = total - total / 2;
+    }
+  }
+  panel_ = isa().vectors * isa().lanes;
+  depthwise_ = groups_ > 1 && in_ == 1 && out_ == 1;
+  // 8: a tap's depth below which its pointers cost more than its products.
+  padded_copy_ = groups_ == 1 && in_ < 8 && kernel_[1] > 1 && dilation_[1] == 1;
+  pack(spec.weight.dim() == 4 ? spec.weight.contiguous() : spec.weight.contiguous().view({shape_[0], in_, kernel_[0], kernel_[1]}));
+  const std::int64_t padded = depthwise_ ? round_up(groups_, panel_) : groups_ * round_up(out_, panel_);
+  bias_ = at::zeros({padded}, at::kFloat);
+  if (spec.bias.defined()) {
+    const at::Tensor bias = spec.bias.contiguous();
+    const float* from = bias.const_data_ptr<float>();
+    const std::int64_t per_group = depthwise_ ? groups_ : out_;
+    for (std::int64_t g = 0; g * per_group < bias.numel(); ++g)
+      std::copy_n(from + g * per_group, per_group, bias_.mutable_data_ptr<float>() + g * round_up(out_, panel_));
+  }
+  if (!padded_copy_ && (padding_[0] | padding_[1] | padding_end_[0] | padding_end_[1])) zeros_ = at::zeros({in_channels()}, at::kFloat);
+}
+
+std::int64_t PackedWeights::panel_width(std::int64_t panel) const {
+  return std::min(panel_, round_up(out_ - panel * panel_, isa().lanes));
+}
+
+// [O, I, kh, kw] -> panels of [kh][kw][I][width], one task per panel.
+void PackedWeights::pack(const at::Tensor& weight) {
+  const float* from = weight.const_data_ptr<float>();
+  const std::int64_t taps = kernel_[0] * kernel_[1];
+  if (depthwise_) {
+    const std::int64_t stride = round_up(groups_, panel_);
+    data_ = at::zeros({taps * stride}, at::kFloat);
+    float* to = data_.mutable_data_ptr<float>();
+    for (std::int64_t c = 0; c < groups_; ++c)
+      for (std::int64_t tap = 0; tap < taps; ++tap) to[tap * stride + c] = from[c * taps + tap];
+    return;
+  }
+  group_floats_ = round_up(out_, isa().lanes) * depth();
+  // Reads past the last panel are prefetches only.
+  data_ = at::empty({groups_ * group_floats_}, at::kFloat);
+  float* const to = data_.mutable_data_ptr<float>();
+  at::parallel_for(0, groups_ * panels(), 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t task = begin; task < end; ++task) {
+      const std::int64_t group = task / panels(), panel = task % panels(), width = panel_width(panel), first = panel * panel_;
+      const std::int64_t filled = std::min(width, out_ - first);
+      float* p = to + group * group_floats_ + first * depth();
+      for (std::int64_t tap = 0; tap < taps; ++tap)
+        for (std::int64_t i = 0; i < in_; ++i, p += width) {
+          const float* w = from + ((group * out_ + first) * in_ + i) * taps + tap;
+          for (std::int64_t o = 0; o < filled; ++o) p[o] = w[o * in_ * taps];
+          std::fill(p + filled, p + width, 0.0f);
+        }
+    }
+  });
+}
+
+at::Tensor PackedWeights::unpack() const {
+  at::Tensor weight = at::empty(shape_, at::kFloat);
+  float* const to = weight.mutable_data_ptr<float>();
+  const float* const from = data_.const_data_ptr<float>();
+  const std::int64_t taps = kernel_[0] * kernel_[1];
+  if (depthwise_) {
+    const std::int64_t stride = round_up(groups_, panel_);
+    for (std::int64_t c = 0; c < groups_; ++c)
+      for (std::int64_t tap = 0; tap < taps; ++tap) to[c * taps + tap] = from[tap * stride + c];
+    return weight;
+  }
+  for (std::int64_t group = 0; group < groups_; ++group)
+    for (std::int64_t o = 0; o < out_; ++o) {
+      const std::int64_t panel = o / panel_, width = panel_width(panel);
+      const float* p = from + group * group_floats_ + panel * panel_ * depth() + o % panel_;
+      for (std::int64_t tap = 0; tap < taps; ++tap)
+        for (std::int64_t i = 0; i < in_; ++i) to[((group * out_ + o) * in_ + i) * taps + tap] = p[(tap * in_ + i) * width];
+    }
+  return weight;
+}
+
+Pixels PackedWeights::out_pixels(const Pixels& x) const {
+  Pixels y = x;
+  y.planar = false;
+  const auto size = [&](int d, std::int64_t in) {
+    const std::int64_t room = in + padding_[d] + padding_end_[d] - dilation_[d] * (kernel_[d] - 1) - 1;
+    return room < 0 ? 0 : room / stride_[d] + 1;
+  };
+  y.height = size(0, x.height);
+  y.width = size(1, x.width);
+  y.pixel_stride = out_channels();
+  return y;
+}
+
+std::int64_t PackedWeights::scratch_floats(const Pixels& x) const {
+  if (!padded_copy_) return 0;
+  return x.images * (x.height + padding_[0] + padding_end_[0]) * (x.width + padding_[1] + padding_end_[1]) * in_;
+}
+
+}  // namespace fusible::kernels

@@ -1,0 +1,66 @@
+#pragma once
+
+// Weights as the micro-kernels read them, and the loop nests over them. fp32.
+
+#include <memory>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "ops/kernels/isa.h"
+#include "fusible/export.h"
+#include "ops/packed.h"
+
+namespace fusible::kernels {
+
+// Memory of images: pixels of `channels` dense floats, `pixel_stride` apart, no gap between rows or images. A matrix is one image of height 1.
+// planar: NCHW instead, dense (input of run() only, and only where takes_planar()).
+struct Pixels {
+  std::int64_t images = 1, height = 1, width = 1, pixel_stride = 0;
+  bool planar = false;
+};
+
+// Panels of isa().vectors * isa().lanes output channels, [group][panel][kh][kw][in][panel width]; the last panel of a group is cut to whole
+// vectors. Depthwise: [kh][kw][channels]. Zero padding apart this is a permutation of the dense weight.
+class FUSIBLE_API PackedWeights : public PackedState {
+ public:
+  // Whether the loop nests take this contraction: float, linear, conv1d or conv2d, groups of 8 channels or more or depthwise.
+  static bool takes(const ContractionSpec& spec);
+  explicit PackedWeights(const ContractionSpec& spec);
+
+  // The dense weight, contiguous, bit for bit.
+  at::Tensor unpack() const;
+
+  // Output height and width; not positive where ATen raises.
+  Pixels out_pixels(const Pixels& x) const;
+  std::int64_t in_channels() const { return groups_ * in_; }
+  std::int64_t out_channels() const { return groups_ * out_; }
+  // Few input channels: the taps of a kernel row are read as one run, from a padded copy that needs this many floats.
+  std::int64_t scratch_floats(const Pixels& x) const;
+  bool takes_planar() const { return padded_copy_; }
+
+  // y = chain(contraction(x)). `chain` is bound; rows_collapse: Chain::rows_collapse of y's rows. Same bits for any number of threads.
+  void run(const float* x, const Pixels& x_pixels, float* y, std::int64_t y_stride, const std::vector<Step>& chain, bool rows_collapse,
+           float* scratch) const;
+
+ private:
+  struct Job;
+  void pack(const at::Tensor& weight);
+  std::int64_t panels() const { return (out_ + panel_ - 1) / panel_; }
+  std::int64_t panel_width(std::int64_t panel) const;
+  std::int64_t depth() const { return kernel_[0] * kernel_[1] * in_; }
+  void copy_padded(const float* x, const Pixels& pixels, float* to) const;
+  void point_rows(const Job& job, std::int64_t image, std::int64_t begin, std::int64_t end, const float** rows) const;
+  void run_panels(const Job& job) const;
+  void run_depthwise(const Job& job) const;
+
+  std::vector<std::int64_t> shape_;
+  std::int64_t groups_ = 1, in_ = 0, out_ = 0;  // channels per group
+  std::int64_t kernel_[2] = {1, 1}, stride_[2] = {1, 1}, dilation_[2] = {1, 1}, padding_[2] = {0, 0};
+  std::int64_t padding_end_[2] = {0, 0};
+  std::int64_t panel_ = 0, group_floats_ = 0;
+  bool depthwise_ = false, padded_copy_ = false;
+  at::Tensor data_, bias_, zeros_;
+};
+
+}  // namespace fusible::kernels

@@ -1,0 +1,106 @@
+#pragma once
+// Elementary functions on vectors, within 2 ulp of the true value where they are used as activations; NaN stays NaN.
+
+#include "ops/kernels/simd/vector.h"
+
+namespace fusible::kernels {
+namespace {
+
+struct Reduced {
+  Vector scale_1, scale_2;  // 2^n = scale_1 * scale_2: each factor stays normal while e^x goes down to a denormal number
+  Vector rest;              // e^rest - 1
+};
+
+// x = n ln 2 + r, |r| <= ln 2 / 2; e^r - 1 = r + r^2 q(r), q by least squares.
+inline Reduced reduce(Vector x) {
+  x = at_least(at_most(x, splat(89.0f)), splat(-105.0f));
+  const Vector magic = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
+  const Vector n = (x * splat(1.44269504088896341f) + magic) - magic;
+  const Vector r = (x - n * splat(0.693359375f)) - n * splat(-2.12194440e-4f);
+  Vector q = splat(1.9900443781e-4f);
+  q = q * r + splat(1.3934544520e-3f);
+  q = q * r + splat(8.3332970639e-3f);
+  q = q * r + splat(4.1666456778e-2f);
+  q = q * r + splat(1.6666666722e-1f);
+  q = q * r + splat(5.0000000143e-1f);
+  const Integers k = __builtin_convertvector(n, Integers);
+  const Integers half = k >> 1;
+  return {reinterpret_cast<Vector>((half + 127) << 23), reinterpret_cast<Vector>((k - half + 127) << 23), r + r * r * q};
+}
+
+inline Vector exp(Vector x) {
+  const Reduced e = reduce(x);
+  return (splat(1.0f) + e.rest) * e.scale_1 * e.scale_2;
+}
+
+// For x <= 0, accurate near 0.
+inline Vector expm1(Vector x) {
+  const Reduced e = reduce(x);
+  const Vector scale = e.scale_1 * e.scale_2;
+  return e.rest * scale + (scale - splat(1.0f));
+}
+
+inline Vector sigmoid(Vector x) { return splat(1.0f) / (splat(1.0f) + exp(-x)); }
+
+// tanh |x| = -e / (2 + e) with e = e^(-2|x|) - 1
+inline Vector tanh(Vector x) {
+  const Vector e = expm1(splat(-2.0f) * absolute(x));
+  const Vector magnitude = -e / (splat(2.0f) + e);
+  return x < Vector{} ? -magnitude : magnitude;
+}
+
+// e^(-z^2) t p(t), t = 1 / (1 + 0.4 z), for z >= 0; p by least squares, 1.5e-8.
+inline Vector erfc(Vector z) {
+  const Vector t = splat(1.0f) / (splat(1.0f) + splat(0.4f) * z);
+  Vector p = splat(-0.026863185447f);
+  p = p * t + splat(0.183079707439f);
+  p = p * t + splat(-0.463488120341f);
+  p = p * t + splat(0.500108223883f);
+  p = p * t + splat(-0.244884012257f);
+  p = p * t + splat(0.250853108790f);
+  p = p * t + splat(0.137000596555f);
+  p = p * t + splat(0.213357964032f);
+  p = p * t + splat(0.225138276205f);
+  p = p * t + splat(0.225697450961f);
+  return exp(-z * z) * t * p;
+}
+
+// ln(1 + u) = 2 artanh(u / (2 + u)) for u in [0, 1]
+inline Vector log1p(Vector u) {
+  const Vector s = u / (splat(2.0f) + u);
+  const Vector s2 = s * s;
+  Vector p = splat(2.0f / 15);
+  p = p * s2 + splat(2.0f / 13);
+  p = p * s2 + splat(2.0f / 11);
+  p = p * s2 + splat(2.0f / 9);
+  p = p * s2 + splat(2.0f / 7);
+  p = p * s2 + splat(2.0f / 5);
+  p = p * s2 + splat(2.0f / 3);
+  return s * splat(2.0f) + s * s2 * p;
+}
+
+inline Vector gelu_erf(Vector x) {
+  const Vector half = splat(0.5f) * erfc(absolute(x) * splat(0.70710678118654752f));
+  return x * (x < Vector{} ? half : splat(1.0f) - half);
+}
+
+inline Vector gelu_tanh(Vector x) {
+  const Vector inner = splat(0.79788456080286536f) * (x + splat(0.044715f) * x * x * x);
+  return splat(0.5f) * x * (splat(1.0f) + tanh(inner));
+}
+
+// x tanh(ln(1 + e)) = x n / (n + 2), n = e (e + 2), e = e^x
+inline Vector mish(Vector x) {
+  const Vector e = exp(at_most(x, splat(20.0f)));
+  const Vector n = e * (e + splat(2.0f));
+  return x * (n / (n + splat(2.0f)));
+}
+
+inline Vector softplus(Vector x, Vector beta, Vector threshold) {
+  const Vector z = x * beta;
+  const Vector y = (at_least(z, Vector{}) + log1p(exp(-absolute(z)))) / beta;
+  return z > threshold ? x : y;
+}
+
+}  // namespace
+}  // namespace fusible::kernels

@@ -1,0 +1,98 @@
+#pragma once
+// The micro-kernel of every contraction: M rows by N vectors of accumulators in registers, one broadcast of a row's element against a row of
+// the packed panel. Each element is summed in the order of taps and depth whatever M and N are, so that results do not depend on the tiling.
+
+#include "ops/kernels/simd/chain.h"
+
+namespace fusible::kernels {
+namespace {
+
+constexpr int kMostVectors = FUSIBLE_VECTORS;
+constexpr int kAccumulators = FUSIBLE_ACCUMULATORS;
+constexpr int kMostRows = 12;
+constexpr int most_rows(int vectors) { return kAccumulators / vectors < kMostRows ? kAccumulators / vectors : kMostRows; }
+
+#define FUSIBLE_UNROLL _Pragma("GCC unroll 16")
+
+template <int M, int N>
+void multiply(const Tile& t, float* c, std::int64_t c_stride, const float* added, std::int64_t added_stride, const Step* bounds) {
+  Vector sum[M][N];
+  FUSIBLE_UNROLL for (int n = 0; n < N; ++n) {
+    const Vector bias = load(t.bias + n * kLanes);
+    FUSIBLE_UNROLL for (int m = 0; m < M; ++m) sum[m][n] = bias;
+  }
+  const float* w = t.weights;
+  const float* next = t.prefetch;
+  for (std::int64_t tap = 0; tap < t.taps; ++tap) {
+    const float* row[M];
+    FUSIBLE_UNROLL for (int m = 0; m < M; ++m) row[m] = t.rows[tap * t.tap_stride + m];
+    for (std::int64_t k = 0; k < t.depth; ++k) {
+      Vector b[N];
+      FUSIBLE_UNROLL for (int n = 0; n < N; ++n) {
+        b[n] = load(w + n * kLanes);
+        __builtin_prefetch(w + n * kLanes + 8 * kMostVectors * kLanes);
+      }
+      __builtin_prefetch(next, 0, 2);
+      next += t.prefetch_stride;
+      w += t.weight_stride;
+      FUSIBLE_UNROLL for (int m = 0; m < M; ++m) {
+        const Vector a = splat(row[m][k]);
+        FUSIBLE_UNROLL for (int n = 0; n < N; ++n) sum[m][n] += a * b[n];
+      }
+    }
+  }
+  if (added)
+    FUSIBLE_UNROLL for (int m = 0; m < M; ++m)
+      FUSIBLE_UNROLL for (int n = 0; n < N; ++n) sum[m][n] += load(added + m * added_stride + n * kLanes);
+  if (bounds) {
+    const Vector low = splat(bounds->a), high = splat(bounds->b);
+    FUSIBLE_UNROLL for (int m = 0; m < M; ++m)
+      FUSIBLE_UNROLL for (int n = 0; n < N; ++n) sum[m][n] = at_most(at_least(sum[m][n], low), high);
+  }
+  FUSIBLE_UNROLL for (int m = 0; m < M; ++m)
+    FUSIBLE_UNROLL for (int n = 0; n < N; ++n) store(c + m * c_stride + n * kLanes, sum[m][n]);
+}
+
+using Multiply = void (*)(const Tile&, float*, std::int64_t, const float*, std::int64_t, const Step*);
+
+struct Multiplies {
+  Multiply of[kMostVectors + 1][kMostRows + 1] = {};
+
+  template <int M, int N>
+  constexpr void fill() {
+    of[N][M] = multiply<M, N>;
+    if constexpr (M < most_rows(N))
+      fill<M + 1, N>();
+    else if constexpr (N < kMostVectors)
+      fill<1, N + 1>();
+  }
+  constexpr Multiplies() { fill<1, 1>(); }
+};
+constexpr Multiplies kMultiplies;
+
+// The chain's head (an addend of the tile's own shape, bounds) is taken in registers, the rest on the stored tile.
+void run_tile(const Tile& t) {
+  const std::int64_t width = static_cast<std::int64_t>(t.vectors) * kLanes;
+  if (t.columns < width) {
+    float scratch[kMostRows * kMostVectors * kLanes];
+    kMultiplies.of[t.vectors][t.m](t, scratch, width, nullptr, 0, nullptr);
+    run_chain(scratch, width, t.m, t.columns, t.chain, t.steps, t.image, t.row, t.channel);
+    for (std::int32_t m = 0; m < t.m; ++m) __builtin_memcpy(t.c + m * t.c_stride, scratch + m * width, t.columns * sizeof(float));
+    return;
+  }
+  const Step* step = t.chain;
+  const Step* const end = t.chain + t.steps;
+  const float* added = nullptr;
+  std::int64_t added_stride = 0;
+  if (step < end && step->kind == StepKind::add && step->operand && step->column) {
+    added = step->operand + t.image * step->image_stride + t.row * step->row_stride + t.channel;
+    added_stride = step->row_stride;
+    ++step;
+  }
+  const Step* bounds = step < end && step->kind == StepKind::clamp ? step++ : nullptr;
+  kMultiplies.of[t.vectors][t.m](t, t.c, t.c_stride, added, added_stride, bounds);
+  run_chain(t.c, t.c_stride, t.m, width, step, static_cast<std::int32_t>(end - step), t.image, t.row, t.channel);
+}
+
+}  // namespace
+}  // namespace fusible::kernels

@@ -1,0 +1,21 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "ops/kernels/packed_weights.h"
+#include "ops/packed.h"
+#include "ops/post_op.h"
+
+namespace fusible {
+
+// Own loop nests on packed weights: float, NHWC images that ATen answers in NHWC, matrices. Contract of try_kernel (ops/kernel.h).
+FUSIBLE_API bool try_panels(const at::Tensor& x, const ContractionSpec& spec, const PackedContraction* packed, const PostOps& chain, at::TensorList operands,
+                at::Tensor& y);
+
+namespace kernels {
+
+// The packed weights of `contraction`, packed by the first caller. PackedWeights::takes() its spec.
+FUSIBLE_API const PackedWeights& packed_weights(const PackedContraction& contraction);
+
+}  // namespace kernels
+}  // namespace fusible

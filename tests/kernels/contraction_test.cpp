@@ -1,0 +1,202 @@
+// Loop nests against ATen over random shapes, and the properties that the operators rely on: same bits for any number of threads, NaN kept,
+// packed weights that give the dense ones back.
+
+#include <random>
+
+#include <ATen/Parallel.h>
+
+#include "ops/kernels/chain.h"
+#include "ops/kernels/packed_weights.h"
+#include "ops/kernels/try_panels.h"
+#include "ops/post_op.h"
+
+namespace fusible {
+namespace {
+
+struct Random {
+  explicit Random(unsigned seed) : engine(seed) { at::manual_seed(seed); }
+  std::int64_t in(std::int64_t low, std::int64_t high) { return std::uniform_int_distribution<std::int64_t>(low, high)(engine); }
+  std::int64_t one_of(std::initializer_list<std::int64_t> list) { return list.begin()[in(0, static_cast<std::int64_t>(list.size()) - 1)]; }
+  std::mt19937 engine;
+};
+
+ContractionSpec random_conv(Random& random) {
+  ContractionSpec spec;
+  const bool depthwise = random.in(0, 4) == 0;
+  spec.groups = depthwise ? random.one_of({3, 16, 24, 67, 130}) : random.one_of({1, 1, 1, 2, 3});
+  const std::int64_t in = depthwise ? 1 : spec.groups > 1 ? random.one_of({8, 11, 32}) : random.one_of({1, 3, 4, 7, 8, 16, 33, 64, 100});
+  const std::int64_t out = depthwise ? 1 : spec.groups > 1 ? random.one_of({8, 9, 24}) : random.one_of({1, 5, 16, 24, 64, 65, 100, 144});
+  const std::int64_t kh = random.one_of({1, 1, 2, 3, 3, 5, 7}), kw = random.in(0, 3) ? kh : random.one_of({1, 3, 5});
+  spec.weight = at::randn({out * spec.groups, in, kh, kw}) / std::sqrt(static_cast<double>(in * kh * kw));
+  if (random.in(0, 3)) spec.bias = at::randn({out * spec.groups});
+  spec.stride = {random.one_of({1, 1, 2, 3}), random.one_of({1, 1, 2, 3})};
+  spec.padding = {random.in(0, 4), random.in(0, 4)};
+  spec.dilation = {random.one_of({1, 1, 2}), random.one_of({1, 1, 2})};
+  return spec;
+}
+
+at::Tensor by_aten(const at::Tensor& x, const ContractionSpec& s, const PostOps& chain, at::TensorList operands, at::ScalarType dtype) {
+  const auto bias = s.bias.defined() ? std::optional(s.bias.to(dtype)) : std::nullopt;
+  std::vector<at::Tensor> cast;
+  for (const auto& operand : operands) cast.push_back(operand.to(dtype));
+  const at::Tensor y = s.kind == Contraction::linear
+                           ? at::linear(x.to(dtype), s.weight.to(dtype), bias)
+                           : at::conv2d(x.to(dtype), s.weight.to(dtype), bias, s.stride, s.padding, s.dilation, s.groups);
+  return apply_post_ops(y, chain, cast);
+}
+
+double error_of(const at::Tensor& y, const at::Tensor& exact) {
+  return (y.to(at::kDouble) - exact).abs().masked_select(exact.isfinite()).max().item<double>();
+}
+
+// The bound of fusible's verify: err <= 4 err(ATen in float) + 8 eps max|y|, errors against ATen in double.
+void expect_close(const at::Tensor& y, const at::Tensor& x, const ContractionSpec& spec, const PostOps& chain, at::TensorList operands,
+                  const std::string& what) {
+  const at::Tensor exact = by_aten(x, spec, chain, operands, at::kDouble), single = by_aten(x, spec, chain, operands, at::kFloat);
+  ASSERT_EQ(y.sizes(), exact.sizes()) << what;
+  const double largest = exact.abs().masked_select(exact.isfinite()).max().item<double>();
+  EXPECT_LE(error_of(y, exact), 4 * error_of(single, exact) + 8 * 1.1920929e-7 * largest) << what;
+}
+
+TEST(Contraction, ConvolutionOfRandomShapes) {
+  const char* const chains[] = {"", "relu", "add", "add|relu", "hardswish|add|clamp(none, 0.5)", "mul|silu", "gelu(none)|sub|relu6"};
+  int taken = 0;
+  for (unsigned seed = 0; seed < 150; ++seed) {
+    Random random(seed);
+    ContractionSpec spec = random_conv(random);
+    const at::Tensor x = at::randn({random.one_of({1, 1, 2, 3}), spec.weight.size(1) * spec.groups, random.in(7, 30), random.in(7, 30)})
+                             .contiguous(at::MemoryFormat::ChannelsLast);
+    const PostOps& chain = parse_post_ops(chains[random.in(0, 6)]);
+    std::vector<at::Tensor> operands;
+    at::Tensor bare;
+    try {
+      bare = at::conv2d(x, spec.weight, {}, spec.stride, spec.padding, spec.dilation, spec.groups);
+    } catch (const c10::Error&) {
+      continue;
+    }
+    for (const PostOp& step : chain) {
+      if (!step.operands) continue;
+      const std::int64_t n = bare.size(0), c = bare.size(1), h = bare.size(2), w = bare.size(3);
+      const std::vector<std::vector<std::int64_t>> shapes = {{n, c, h, w}, {1, c, 1, 1}, {n, c, 1, 1}, {n, 1, h, w}, {c, 1, 1}, {1}, {1, c, h, w}};
+      operands.push_back(at::randn(shapes[random.in(0, 6)]));
+      if (operands.back().dim() == 4) operands.back() = operands.back().contiguous(at::MemoryFormat::ChannelsLast);
+    }
+    const auto packed = make_packed(spec);
+    at::Tensor y;
+    if (!try_panels(x, packed->spec(), packed.get(), chain, operands, y)) continue;
+    ++taken;
+    const std::string what = "seed " + std::to_string(seed) + " " + packed->describe() + " chain of " + std::to_string(chain.size());
+    expect_close(y, x, spec, chain, operands, what);
+    EXPECT_EQ(y.strides(), bare.strides()) << what;
+    const int threads = at::get_num_threads();
+    for (int other : {1, 2, 3}) {
+      at::set_num_threads(other);
+      at::Tensor again;
+      ASSERT_TRUE(try_panels(x, packed->spec(), packed.get(), chain, operands, again));
+      EXPECT_TRUE(at::equal(y, again)) << what << " with " << other << " threads";
+    }
+    at::set_num_threads(threads);
+  }
+  EXPECT_GT(taken, 75);
+}
+
+TEST(Contraction, LinearOfRandomShapes) {
+  const char* const chains[] = {"", "relu", "gelu(none)", "add|relu", "add|gelu(tanh)|mul(0.5)", "mul|silu"};
+  for (unsigned seed = 0; seed < 120; ++seed) {
+    Random random(seed);
+    ContractionSpec spec;
+    spec.kind = Contraction::linear;
+    const std::int64_t in = random.one_of({1, 7, 64, 129, 512, 1000}), out = random.one_of({1, 10, 64, 100, 300});
+    spec.weight = at::randn({out, in}) / std::sqrt(static_cast<double>(in));
+    if (random.in(0, 3)) spec.bias = at::randn({out});
+    const std::int64_t m = random.one_of({1, 2, 5, 6, 13, 50}), b = random.one_of({1, 3});
+    const at::Tensor x = random.in(0, 1) ? at::randn({m, in}) : at::randn({b, m, in});
+    const PostOps& chain = parse_post_ops(chains[random.in(0, 5)]);
+    std::vector<at::Tensor> operands;
+    for (const PostOp& step : chain) {
+      if (!step.operands) continue;
+      const std::vector<std::vector<std::int64_t>> shapes = {{m, out}, {out}, {m, 1}, {1}};
+      operands.push_back(at::randn(shapes[random.in(0, 3)]));
+    }
+    const auto packed = make_packed(spec);
+    at::Tensor y;
+    if (!try_panels(x, packed->spec(), packed.get(), chain, operands, y)) continue;
+    const std::string what = "seed " + std::to_string(seed) + " m " + std::to_string(m) + " " + packed->describe();
+    expect_close(y, x, spec, chain, operands, what);
+    const int threads = at::get_num_threads();
+    at::set_num_threads(1);
+    at::Tensor again;
+    ASSERT_TRUE(try_panels(x, packed->spec(), packed.get(), chain, operands, again));
+    at::set_num_threads(threads);
+    EXPECT_TRUE(at::equal(y, again)) << what;
+  }
+}
+
+TEST(Contraction, EveryActivation) {
+  at::manual_seed(5);
+  ContractionSpec spec;
+  spec.kind = Contraction::linear;
+  spec.weight = at::randn({70, 64}) / 8;
+  spec.bias = at::randn({70});
+  const auto packed = make_packed(spec);
+  at::Tensor x = at::randn({9, 64}) * 6;
+  x[1] *= 1e4;  // both tails
+  x[2].fill_(std::numeric_limits<float>::quiet_NaN());
+  x[3][0] = std::numeric_limits<float>::infinity();
+  for (const char* text : {"relu", "relu6", "hardtanh(-0.5, 2)", "clamp(none, 3)", "clamp(0.1, none)", "leaky_relu(0.2)", "sigmoid", "tanh", "silu",
+                           "hardswish", "hardsigmoid", "gelu(none)", "gelu(tanh)", "elu(1.5, 0.7, 1.1)", "mish", "softplus(1.3, 20)", "add(0.3)",
+                           "rsub(2)", "rdiv(3)", "sub(1)|mul(0.5)|div(3)"}) {
+    at::Tensor y;
+    ASSERT_TRUE(try_panels(x, packed->spec(), packed.get(), parse_post_ops(text), {}, y)) << text;
+    // oneDNN's gelu makes NaN of +inf; ATen's own keeps it.
+    at::globalContext().setUserEnabledMkldnn(false);
+    const at::Tensor single = apply_post_ops(at::linear(x, spec.weight, spec.bias), parse_post_ops(text), {});
+    at::globalContext().setUserEnabledMkldnn(true);
+    EXPECT_TRUE(at::equal(y.isnan(), single.isnan())) << text;
+    EXPECT_TRUE(at::equal(y.isinf(), single.isinf())) << text;
+    expect_close(y, x, spec, parse_post_ops(text), {}, text);
+  }
+}
+
+TEST(Contraction, PreluAndBatchNormPerChannel) {
+  at::manual_seed(6);
+  ContractionSpec spec;
+  spec.weight = at::randn({20, 16, 3, 3}) / 12;
+  spec.stride = spec.dilation = spec.padding = {1, 1};
+  const auto packed = make_packed(spec);
+  const at::Tensor x = at::randn({2, 16, 9, 11}).contiguous(at::MemoryFormat::ChannelsLast);
+  const std::vector<at::Tensor> operands = {at::rand({20}), at::randn({20}), at::randn({20}), at::randn({20}), at::rand({20}) + 0.5};
+  const PostOps& chain = parse_post_ops("prelu|batch_norm(1e-05)");
+  at::Tensor y;
+  ASSERT_TRUE(try_panels(x, packed->spec(), packed.get(), chain, operands, y));
+  expect_close(y, x, spec, chain, operands, "prelu, batch_norm");
+}
+
+TEST(Contraction, UnpackGivesTheDenseWeightBack) {
+  for (unsigned seed = 0; seed < 60; ++seed) {
+    Random random(seed);
+    const ContractionSpec spec = random_conv(random);
+    if (kernels::PackedWeights::takes(spec)) EXPECT_TRUE(at::equal(kernels::PackedWeights(spec).unpack(), spec.weight)) << seed;
+  }
+}
+
+TEST(Contraction, PlanarImagesOfFewChannels) {
+  at::manual_seed(7);
+  ContractionSpec spec;
+  spec.weight = at::randn({32, 3, 7, 7}) / 12;
+  spec.stride = {2, 2};
+  spec.padding = {3, 3};
+  spec.dilation = {1, 1};
+  const kernels::PackedWeights weights(spec);
+  ASSERT_TRUE(weights.takes_planar());
+  const at::Tensor x = at::randn({2, 3, 20, 31});
+  const kernels::Pixels pixels{2, 20, 31, 3, true};
+  const kernels::Pixels out = weights.out_pixels(pixels);
+  at::Tensor y = at::empty({2, 32, out.height, out.width}, at::MemoryFormat::ChannelsLast);
+  at::Tensor scratch = at::empty({weights.scratch_floats(pixels)});
+  weights.run(x.const_data_ptr<float>(), pixels, y.mutable_data_ptr<float>(), 32, {}, true, scratch.mutable_data_ptr<float>());
+  expect_close(y, x, spec, {}, {}, "planar");
+}
+
+}  // namespace
+}  // namespace fusible
