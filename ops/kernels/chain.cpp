@@ -34,7 +34,7 @@ StepKind binary_kind(const PostOp& op) {
     case PostOpKind::add: return StepKind::add;
     case PostOpKind::sub: return op.reversed ? StepKind::rsub : StepKind::sub;
     case PostOpKind::mul: return StepKind::mul;
-    default: return op.reversed ? StepKind::rdiv : StepKind::div;
+    default: return StepKind::div;
   }
 }
 
@@ -61,6 +61,8 @@ std::optional<Chain> Chain::plan(const PostOps& steps, const std::vector<Operand
 }
 
 bool Chain::add(const PostOp& op, const Operand* operands, size_t index, const View& y) {
+  // c / y: where y is near 0 a rounding of y, which is not ATen's to the bit, has no bound in the result.
+  if (op.kind == PostOpKind::div && op.reversed) return false;
   if (op.kind == PostOpKind::batch_norm) return add_batch_norm(op, operands, y);
   if (op.kind == PostOpKind::prelu) {
     // One slope, or one per channel, which ATen takes along dimension 1.

@@ -11,7 +11,7 @@ namespace fusible::kernels {
 
 enum class StepKind : std::int32_t {
   clamp, leaky_relu, sigmoid, tanh, silu, hardswish, hardsigmoid, gelu_erf, gelu_tanh, elu, mish, softplus, prelu,
-  add, sub, rsub, mul, div, rdiv,
+  add, sub, rsub, mul, div,
   affine,  // y * operand + second
 };
 

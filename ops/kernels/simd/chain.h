@@ -62,7 +62,6 @@ void run_step(float* c, std::int64_t stride, std::int64_t m, std::int64_t column
     case StepKind::rsub: return binary([&](Vector y, Vector v) { return v - y; });
     case StepKind::mul: return binary([&](Vector y, Vector v) { return y * v; });
     case StepKind::div: return binary([&](Vector y, Vector v) { return y / v; });
-    case StepKind::rdiv: return binary([&](Vector y, Vector v) { return v / y; });
     case StepKind::affine:
       return each(c, stride, m, columns, [&](Vector y, std::int64_t, std::int64_t n, std::int64_t width) {
         const float* p = operand + n;

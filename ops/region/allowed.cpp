@@ -1,0 +1,29 @@
+#include <algorithm>
+#include <array>
+#include <string_view>
+
+#include "ops/region/region.h"
+
+namespace fusible {
+namespace {
+
+// Operators between contractions. Each is pure, gives one tensor and draws no random numbers with the arguments that a region may hold.
+constexpr std::array<std::string_view, 61> kAllowed = {
+    "aten::_softmax", "aten::abs", "aten::adaptive_avg_pool1d", "aten::adaptive_avg_pool2d", "aten::add.Scalar", "aten::add.Tensor",
+    "aten::avg_pool2d", "aten::bmm", "aten::cat", "aten::clamp", "aten::div.Scalar", "aten::div.Tensor", "aten::elu", "aten::exp", "aten::expand",
+    "aten::flatten.using_ints", "aten::gelu", "aten::group_norm", "aten::hardsigmoid", "aten::hardswish", "aten::hardtanh", "aten::layer_norm",
+    "aten::leaky_relu", "aten::matmul", "aten::max_pool2d", "aten::mean", "aten::mean.dim", "aten::mish", "aten::mul.Scalar", "aten::mul.Tensor",
+    "aten::neg", "aten::permute", "aten::pow.Tensor_Scalar", "aten::prelu", "aten::relu", "aten::relu6", "aten::reshape", "aten::rsqrt",
+    "aten::rsub.Scalar", "aten::scaled_dot_product_attention", "aten::select.int", "aten::sigmoid", "aten::silu", "aten::slice.Tensor",
+    "aten::softmax.int", "aten::softplus", "aten::sqrt", "aten::squeeze.dim", "aten::sub.Scalar", "aten::sub.Tensor", "aten::sum.dim_IntList",
+    "aten::t", "aten::tanh", "aten::transpose.int", "aten::unsqueeze", "aten::upsample_bilinear2d.vec", "aten::upsample_nearest2d.vec",
+    "aten::view", "fusible::conv", "fusible::conv_transpose", "fusible::linear"};
+
+}  // namespace
+
+bool Region::takes(const c10::OperatorName& op) {
+  const std::string name = op.overload_name.empty() ? op.name : op.name + "." + op.overload_name;
+  return std::find(kAllowed.begin(), kAllowed.end(), name) != kAllowed.end();
+}
+
+}  // namespace fusible

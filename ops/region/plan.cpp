@@ -1,0 +1,170 @@
+#include "ops/region/plan.h"
+
+#include <algorithm>
+
+#include <ATen/ATen.h>
+
+#include "ops/region/arena.h"
+
+namespace fusible {
+namespace {
+
+constexpr std::int64_t kAlign = 64;
+
+bool is_dense_form(const at::Tensor& t, Form form) {
+  return form == Form::nhwc ? t.is_contiguous(at::MemoryFormat::ChannelsLast) : form == Form::dense && t.is_contiguous();
+}
+
+// A block of the arena while steps [begin, end] run.
+struct Block {
+  std::int64_t offset, bytes, begin, end;
+};
+
+// The lowest place that no block alive in [begin, end] touches.
+std::int64_t lowest_place(std::vector<Block>& blocks, std::int64_t bytes, std::int64_t begin, std::int64_t end) {
+  bytes = (bytes + kAlign - 1) / kAlign * kAlign;
+  std::int64_t offset = 0;
+  for (const Block& b : blocks) {  // by offset
+    if (b.end < begin || b.begin > end) continue;
+    if (offset + bytes <= b.offset) break;
+    offset = std::max(offset, b.offset + b.bytes);
+  }
+  const Block block{offset, bytes, begin, end};
+  blocks.insert(std::upper_bound(blocks.begin(), blocks.end(), block, [](const Block& a, const Block& b) { return a.offset < b.offset; }), block);
+  return offset;
+}
+
+}  // namespace
+
+std::shared_ptr<const Plan> Plan::make(const Region& region, const std::vector<at::Tensor>& registers) {
+  for (const at::Tensor& r : registers)
+    if (!r.defined() || r.scalar_type() != at::kFloat || r.numel() == 0 || r.is_neg()) return nullptr;
+  const auto& outputs = region.outputs();
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    if (!registers[outputs[i]].is_non_overlapping_and_dense()) return nullptr;
+    for (std::int64_t input = 0; input < region.inputs(); ++input)
+      if (registers[outputs[i]].storage().is_alias_of(registers[input].storage())) return nullptr;
+    for (size_t j = 0; j < i; ++j)
+      if (registers[outputs[i]].storage().is_alias_of(registers[outputs[j]].storage())) return nullptr;
+  }
+  auto plan = std::make_shared<Plan>();
+  for (const at::Tensor& r : registers) plan->slots_.push_back({r.sizes().vec(), r.scalar_type()});
+  for (std::int64_t r : outputs) plan->outputs_.push_back({r, registers[r].sizes().vec(), registers[r].strides().vec()});
+  for (const Instruction& instruction : region.instructions()) {
+    Making making{instruction, plan->slots_, registers};
+    Slot& slot = plan->slots_[instruction.result];
+    std::unique_ptr<Step> step;
+    if (const std::int64_t source = alias_source(making); source >= 0) {
+      slot.alias_of = source;
+      slot.form = Form::dense;
+    } else {
+      for (auto* maker : {make_contraction, make_pool, make_elementwise, make_concat, make_layer_norm, make_aten})
+        if ((step = maker(making))) break;
+      slot.form = making.made_form;
+    }
+    plan->steps_.push_back(std::move(step));
+  }
+  plan->place(region);
+  return plan;
+}
+
+void Plan::place(const Region& region) {
+  const auto count = static_cast<std::int64_t>(steps_.size());
+  const auto root = [&](std::int64_t r) {
+    while (slots_[r].alias_of >= 0) r = slots_[r].alias_of;
+    return r;
+  };
+  std::vector<std::int64_t> last(slots_.size(), -1);
+  for (std::int64_t i = 0; i < count; ++i)
+    for (const Argument& argument : region.instructions()[i].arguments)
+      for (std::int64_t r : argument.registers) last[root(r)] = i;
+  for (const Output& output : outputs_) last[root(output.reg)] = count;
+  // An output is written in place where its memory is its own and lies as the caller must see it; else it is copied at the end.
+  for (size_t o = 0; o < outputs_.size(); ++o) {
+    Slot& slot = slots_[outputs_[o].reg];
+    if (slot.form == Form::tensor || slot.alias_of >= 0) continue;
+    const at::Tensor seen = at::empty_strided(outputs_[o].sizes, outputs_[o].strides, at::TensorOptions(at::kMeta));
+    if (is_dense_form(seen, slot.form)) slot.output = static_cast<std::int64_t>(o);
+  }
+  std::vector<Block> blocks;
+  dying_.resize(count);
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::int64_t r = region.instructions()[i].result;
+    Slot& slot = slots_[r];
+    if (slot.alias_of < 0 && slot.form != Form::tensor && slot.output < 0)
+      slot.offset = lowest_place(blocks, slot.numel() * 4, i, std::max(last[r], i));
+    if (steps_[i])
+      if (const std::int64_t floats = steps_[i]->scratch_floats()) steps_[i]->scratch_offset = lowest_place(blocks, floats * 4, i, i);
+  }
+  for (size_t r = region.inputs(); r < slots_.size(); ++r)
+    if (slots_[r].form == Form::tensor && last[r] >= 0 && last[r] < count) dying_[last[r]].push_back(static_cast<std::int64_t>(r));
+  for (const Block& b : blocks) bytes_ = std::max<size_t>(bytes_, b.offset + b.bytes);
+}
+
+std::vector<at::Tensor> Plan::run(at::TensorList inputs) const {
+  std::vector<at::Tensor> results;
+  results.reserve(outputs_.size());
+  for (const Output& output : outputs_) results.push_back(at::empty_strided(output.sizes, output.strides, at::TensorOptions(at::kFloat)));
+  const Arena arena(bytes_);
+  Frame frame(*this, inputs, arena.data(), results);
+  for (size_t i = 0; i < steps_.size(); ++i) {
+    if (steps_[i]) steps_[i]->run(frame);
+    for (std::int64_t r : dying_[i]) frame.drop(r);
+  }
+  for (size_t o = 0; o < outputs_.size(); ++o)
+    if (slots_[outputs_[o].reg].output != static_cast<std::int64_t>(o)) results[o].copy_(frame.tensor(outputs_[o].reg));
+  return results;
+}
+
+std::vector<std::string> Plan::explain() const {
+  std::vector<std::string> names;
+  for (const auto& step : steps_) names.emplace_back(step ? step->name() : "same memory");
+  return names;
+}
+
+Frame::Frame(const Plan& plan, at::TensorList inputs, char* arena, std::vector<at::Tensor>& outputs)
+    : plan_(plan), arena_(arena), outputs_(outputs), held_(plan.slots_.size()) {
+  std::copy(inputs.begin(), inputs.end(), held_.begin());
+}
+
+float* Frame::address(std::int64_t reg) {
+  const Slot* slot = &plan_.slots_[reg];
+  while (slot->alias_of >= 0) slot = &plan_.slots_[slot->alias_of];
+  if (slot->output >= 0) return outputs_[slot->output].mutable_data_ptr<float>();
+  return reinterpret_cast<float*>(arena_ + slot->offset);
+}
+
+float* Frame::write(std::int64_t reg) { return address(reg); }
+
+// A converted register is kept, in place of what it was made from, for the steps that read it after this one.
+const float* Frame::read(std::int64_t reg, Form form) {
+  const Slot& slot = plan_.slots_[reg];
+  if (!held_[reg].defined()) {
+    if (slot.form == form) return address(reg);
+    held_[reg] = tensor(reg);
+  }
+  if (!is_dense_form(held_[reg], form))
+    held_[reg] = held_[reg].contiguous(form == Form::nhwc ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous);
+  return held_[reg].const_data_ptr<float>();
+}
+
+at::Tensor Frame::tensor(std::int64_t reg) {
+  if (held_[reg].defined()) return held_[reg];
+  const Slot& slot = plan_.slots_[reg];
+  std::vector<std::int64_t> strides(slot.sizes.size());
+  std::int64_t step = 1;
+  if (slot.form == Form::nhwc) {
+    for (size_t d : {1, 3, 2, 0}) {
+      strides[d] = step;
+      step *= slot.sizes[d];
+    }
+  } else {
+    for (size_t d = slot.sizes.size(); d-- > 0;) {
+      strides[d] = step;
+      step *= slot.sizes[d];
+    }
+  }
+  return at::from_blob(address(reg), slot.sizes, strides, at::TensorOptions(at::kFloat));
+}
+
+}  // namespace fusible

@@ -1,0 +1,118 @@
+#pragma once
+
+// A region's execution for one signature of inputs: steps over an arena, addresses settled by liveness.
+
+#include <memory>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "ops/region/region.h"
+
+namespace fusible {
+
+// How a register's elements lie in memory inside a plan.
+enum class Form {
+  dense,   // contiguous in its logical order
+  nhwc,    // 4 dimensions, channels_last
+  tensor,  // a tensor of its own, any strides: inputs of the region and results of ATen
+};
+
+// What a plan knows of a register.
+struct Slot {
+  std::vector<std::int64_t> sizes;
+  at::ScalarType dtype = at::kFloat;
+  Form form = Form::tensor;
+  std::int64_t alias_of = -1;  // same memory as another register of the plan
+  std::int64_t offset = -1;    // in the arena; -1: written straight into output `output`, or form tensor
+  std::int64_t output = -1;
+
+  std::int64_t numel() const { return c10::multiply_integers(sizes); }
+};
+
+class Frame;
+
+class Step {
+ public:
+  virtual ~Step() = default;
+  virtual void run(Frame& frame) const = 0;
+  // Arena floats that only this step needs.
+  virtual std::int64_t scratch_floats() const { return 0; }
+  virtual const char* name() const { return "loop nest"; }
+  std::int64_t scratch_offset = 0;
+};
+
+class Plan {
+ public:
+  // `registers`: what each register held in one execution by the operators. Null where no plan gives the same result: an output that is a view of
+  // an input or of another output, or a register that is not float.
+  static std::shared_ptr<const Plan> make(const Region& region, const std::vector<at::Tensor>& registers);
+
+  std::vector<at::Tensor> run(at::TensorList inputs) const;
+  std::vector<std::string> explain() const;
+
+ private:
+  friend class Frame;
+  struct Output {
+    std::int64_t reg;
+    std::vector<std::int64_t> sizes, strides;
+  };
+  void place(const Region& region);
+
+  std::vector<Slot> slots_;
+  std::vector<std::unique_ptr<Step>> steps_;      // of each instruction; null for an alias
+  std::vector<std::vector<std::int64_t>> dying_;  // tensors of their own that no later step reads
+  std::vector<Output> outputs_;
+  size_t bytes_ = 0;
+};
+
+// One execution of a plan.
+class Frame {
+ public:
+  Frame(const Plan& plan, at::TensorList inputs, char* arena, std::vector<at::Tensor>& outputs);
+
+  const Slot& slot(std::int64_t reg) const { return plan_.slots_[reg]; }
+  // The register's elements in `form` (dense or nhwc); converted where they lie otherwise.
+  const float* read(std::int64_t reg, Form form);
+  float* write(std::int64_t reg);
+  // The register as a tensor with its logical shape.
+  at::Tensor tensor(std::int64_t reg);
+  void hold(std::int64_t reg, at::Tensor tensor) { held_[reg] = std::move(tensor); }
+  void drop(std::int64_t reg) { held_[reg] = at::Tensor(); }
+  float* scratch(const Step& step) { return reinterpret_cast<float*>(arena_ + step.scratch_offset); }
+
+ private:
+  float* address(std::int64_t reg);
+
+  const Plan& plan_;
+  char* arena_;
+  std::vector<at::Tensor>& outputs_;
+  std::vector<at::Tensor> held_;
+};
+
+// What a step maker may look at. `made_form` is where it says how the result lies; false from a maker: it does not take this instruction.
+struct Making {
+  const Instruction& instruction;
+  const std::vector<Slot>& slots;
+  const std::vector<at::Tensor>& registers;  // results of the operators: sizes, and values of constants
+  Form made_form = Form::tensor;
+
+  const Slot& slot(size_t argument) const { return slots[instruction.arguments[argument].registers[0]]; }
+  bool is_register(size_t argument) const { return instruction.arguments[argument].kind == Argument::Kind::one; }
+  const c10::IValue& value(size_t argument) const { return instruction.arguments[argument].value; }
+};
+
+// Null where the loop nests do not take the instruction.
+std::unique_ptr<Step> make_contraction(Making& making);
+std::unique_ptr<Step> make_pool(Making& making);
+std::unique_ptr<Step> make_elementwise(Making& making);
+std::unique_ptr<Step> make_concat(Making& making);
+std::unique_ptr<Step> make_layer_norm(Making& making);
+// Any instruction, through the dispatcher.
+std::unique_ptr<Step> make_aten(Making& making);
+// The register whose memory the result can be, or -1.
+std::int64_t alias_source(const Making& making);
+
+at::Tensor call_boxed(const Instruction& instruction, const std::vector<at::Tensor>& registers);
+
+}  // namespace fusible

@@ -1,0 +1,168 @@
+#include "ops/region/region.h"
+
+#include <algorithm>
+
+#include <ATen/ATen.h>
+#include <ATen/autocast_mode.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+
+#include "ops/autograd.h"
+#include "ops/region/plan.h"
+#include "ops/region/text.h"
+
+namespace fusible {
+namespace {
+
+c10::IValue value_of(const Argument& argument, const std::vector<at::Tensor>& registers) {
+  if (argument.kind == Argument::Kind::constant) return argument.value;
+  if (argument.kind == Argument::Kind::one) return registers[argument.registers[0]];
+  c10::List<at::Tensor> list;
+  for (std::int64_t r : argument.registers) list.push_back(registers[r]);
+  return list;
+}
+
+// Dense floats of this process's CPU, without lazy conjugation or negation, subclass or transform.
+bool is_plain(const at::Tensor& x) {
+  static const c10::DispatchKeySet kPlain = at::empty({0}, at::kFloat).key_set() - c10::autograd_dispatch_keyset_with_ADInplaceOrView;
+  return x.defined() && x.device().is_cpu() && x.layout() == at::kStrided && x.scalar_type() == at::kFloat && !x.is_neg() &&
+         x.key_set() - c10::autograd_dispatch_keyset_with_ADInplaceOrView == kPlain;
+}
+
+void append(std::vector<std::int64_t>& signature, const at::Tensor& x) {
+  signature.push_back(x.dim());
+  signature.insert(signature.end(), x.sizes().begin(), x.sizes().end());
+  signature.insert(signature.end(), x.strides().begin(), x.strides().end());
+}
+
+}  // namespace
+
+at::Tensor call_boxed(const Instruction& instruction, const std::vector<at::Tensor>& registers) {
+  const auto op = c10::Dispatcher::singleton().findSchemaOrThrow(instruction.op.name.c_str(), instruction.op.overload_name.c_str());
+  torch::jit::Stack stack;
+  for (const Argument& argument : instruction.arguments) stack.push_back(value_of(argument, registers));
+  op.callBoxed(&stack);
+  return std::move(stack[0]).toTensor();
+}
+
+Region::Region(std::int64_t inputs, std::vector<Instruction> instructions, std::vector<std::int64_t> outputs)
+    : inputs_(inputs), instructions_(std::move(instructions)), outputs_(std::move(outputs)), last_use_(inputs + instructions_.size(), -1) {
+  std::int64_t written = inputs_;
+  for (const Instruction& instruction : instructions_) {
+    TORCH_CHECK(takes(instruction.op), "a region needs operators that it takes, found ", instruction.op);
+    TORCH_CHECK(instruction.result == written, "a region needs instruction ", written - inputs_, " to write register ", written, ", found ",
+                instruction.result);
+    const auto schema = c10::Dispatcher::singleton().findSchema(instruction.op);
+    TORCH_CHECK(schema && schema->schema().arguments().size() == instruction.arguments.size(), "a region needs every argument of ", instruction.op,
+                ", found ", instruction.arguments.size());
+    for (const Argument& argument : instruction.arguments)
+      for (std::int64_t r : argument.registers) {
+        TORCH_CHECK(r >= 0 && r < written, "a region needs registers that are written before they are read, found %", r, " in ", instruction.op);
+        last_use_[r] = written - inputs_;
+      }
+    ++written;
+  }
+  for (std::int64_t r : outputs_) {
+    TORCH_CHECK(r >= 0 && r < written, "a region needs outputs among its ", written, " registers, found %", r);
+    last_use_[r] = static_cast<std::int64_t>(instructions_.size());
+  }
+}
+
+Region::~Region() = default;
+
+c10::intrusive_ptr<Region> Region::load(const State& state) {
+  const auto& [version, inputs, lines, outputs, weights, tensors] = state;
+  TORCH_CHECK(version == kVersion, "fusible.Region needs format version ", kVersion, ", found ", version,
+              ": load the model with the release that fused it or a later one");
+  const Constants constants{weights, tensors};
+  std::vector<Instruction> instructions;
+  for (const std::string& line : lines) instructions.push_back(parse_instruction(line, constants));
+  return c10::make_intrusive<Region>(inputs, std::move(instructions), outputs);
+}
+
+Region::State Region::save() const {
+  Constants constants;
+  std::vector<std::string> lines;
+  for (const Instruction& instruction : instructions_) lines.push_back(print_instruction(instruction, constants));
+  return {kVersion, inputs_, lines, outputs_, constants.weights, constants.tensors};
+}
+
+std::string Region::print() const {
+  std::string text;
+  const State state = save();
+  for (const std::string& line : std::get<2>(state)) text += line + "\n";
+  return text;
+}
+
+std::vector<at::Tensor> Region::interpret(at::TensorList inputs, std::vector<at::Tensor>* every_register) const {
+  std::vector<at::Tensor> registers(inputs.begin(), inputs.end());
+  registers.resize(inputs_ + instructions_.size());
+  for (size_t i = 0; i < instructions_.size(); ++i) {
+    const Instruction& instruction = instructions_[i];
+    registers[instruction.result] = call_boxed(instruction, registers);
+    if (every_register) continue;
+    for (const Argument& argument : instruction.arguments)
+      for (std::int64_t r : argument.registers)
+        if (last_use_[r] == static_cast<std::int64_t>(i)) registers[r] = at::Tensor();
+  }
+  std::vector<at::Tensor> results;
+  for (std::int64_t r : outputs_) results.push_back(registers[r]);
+  if (every_register) *every_register = std::move(registers);
+  return results;
+}
+
+std::shared_ptr<const Plan> Region::plan_for(at::TensorList inputs) const {
+  std::vector<std::int64_t> signature;
+  for (const at::Tensor& x : inputs) append(signature, x);
+  {
+    std::lock_guard lock(mutex_);
+    for (auto found = plans_.begin(); found != plans_.end(); ++found)
+      if (found->signature == signature) {
+        plans_.splice(plans_.begin(), plans_, found);
+        return found->plan;
+      }
+  }
+  // Shapes and strides of every register are those of one execution by the operators; two threads may both make the plan.
+  std::vector<at::Tensor> registers;
+  interpret(inputs, &registers);
+  std::shared_ptr<const Plan> plan = Plan::make(*this, registers);
+  std::lock_guard lock(mutex_);
+  plans_.push_front({std::move(signature), plan});
+  if (plans_.size() > kMostPlans) plans_.pop_back();
+  return plan;
+}
+
+bool Region::may_plan(at::TensorList inputs) const {
+  if (at::autocast::is_autocast_enabled(at::kCPU) || needs_derivative(inputs)) return false;
+  return std::all_of(inputs.begin(), inputs.end(), is_plain);
+}
+
+std::vector<std::string> Region::explain(at::TensorList inputs) const {
+  const auto plan = may_plan(inputs) ? plan_for(inputs) : nullptr;
+  return plan ? plan->explain() : std::vector<std::string>{};
+}
+
+std::vector<at::Tensor> Region::run(at::TensorList inputs) const {
+  TORCH_CHECK(static_cast<std::int64_t>(inputs.size()) == inputs_, "fusible::region needs ", inputs_, " inputs, found ", inputs.size());
+  if (!may_plan(inputs)) return interpret(inputs);
+  at::NoGradGuard no_grad;
+  const auto plan = plan_for(inputs);
+  return plan ? plan->run(inputs) : interpret(inputs);
+}
+
+std::int64_t Region::Builder::input() {
+  TORCH_CHECK(instructions_.empty(), "a region needs its inputs before the first instruction");
+  return inputs_++;
+}
+
+std::int64_t Region::Builder::call(const c10::OperatorName& op, std::vector<Argument> arguments) {
+  TORCH_CHECK(takes(op), "a region needs operators that it takes, found ", op);
+  const std::int64_t result = inputs_ + static_cast<std::int64_t>(instructions_.size());
+  instructions_.push_back({op, std::move(arguments), result});
+  return result;
+}
+
+c10::intrusive_ptr<Region> Region::Builder::finish() {
+  return c10::make_intrusive<Region>(inputs_, std::move(instructions_), std::move(outputs_));
+}
+
+}  // namespace fusible
