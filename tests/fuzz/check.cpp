@@ -1,0 +1,105 @@
+#include "tests/fuzz/check.h"
+
+#include <torch/csrc/jit/api/module.h>
+#include <torch/csrc/jit/frontend/error_report.h>
+#include <torch/csrc/jit/ir/ir.h>
+#include <torch/csrc/jit/passes/inliner.h>
+#include <torch/csrc/jit/serialization/import.h>
+
+#include <algorithm>
+#include <sstream>
+
+#include "fusible/fusible.h"
+#include "tests/fuzz/session.h"
+
+namespace fuzz {
+
+namespace {
+
+bool is_candidate(const torch::jit::Node* node) {
+  const std::string kind = node->kind().toQualString();
+  static const std::set<std::string> kinds{"aten::linear", "aten::matmul", "aten::addmm", "aten::bmm", "aten::batch_norm"};
+  return kinds.count(kind) != 0 || kind.rfind("aten::conv", 0) == 0 || kind.rfind("aten::_convolution", 0) == 0;
+}
+
+int candidates(const torch::jit::Block* block) {
+  int count = 0;
+  for (const auto* node : block->nodes()) {
+    count += is_candidate(node);
+    for (const auto* inner : node->blocks()) count += candidates(inner);
+  }
+  return count;
+}
+
+// Law 2: fused + declined + suppressed is the number of candidates, counted here without fusible.
+std::string verdicts_missing(const torch::jit::Module& original, const fusible::Report& report) {
+  int expected = 0;
+  for (const auto& method : report.methods) {
+    const auto graph = original.get_method(method).graph()->copy();
+    torch::jit::Inline(*graph);
+    expected += candidates(graph->block());
+  }
+  const auto counts = report.counts();
+  if (counts.fused + counts.declined + counts.suppressed != expected || counts.candidates != expected)
+    return "verdicts: " + std::to_string(counts.fused) + " fused, " + std::to_string(counts.declined) + " declined, " + std::to_string(counts.suppressed) +
+           " suppressed of " + std::to_string(expected) + " candidates";
+  for (const auto& verdict : report.verdicts) {
+    if ((verdict.status == fusible::Status::fused) != verdict.code.empty()) return "verdict " + std::to_string(verdict.candidate) + " has no single outcome";
+  }
+  return "";
+}
+
+torch::jit::Module rewritten(const torch::jit::Module& module, Target target) {
+  if (target == Target::fusible) return fusible::fuse(module).module;
+  auto frozen = torch::jit::freeze(module);
+  if (target == Target::freeze) return frozen;
+  return torch::jit::optimize_for_inference(frozen);
+}
+
+}  // namespace
+
+Checked check(const Program& program, Target target) {
+  Checked checked;
+  std::optional<torch::jit::Module> source;
+  Session expected, wide;
+  try {
+    source = build(program);
+    expected = run(build(program), program);
+    if (auto why = differ(expected, run(build(program), program), {.bits = true}); !why.empty()) {
+      checked.unusable = "differs from itself: " + why;
+      return checked;
+    }
+    wide = run(build(program), program, true);
+  } catch (const std::exception& error) {
+    checked.unusable = std::string("does not compile: ") + error.what();
+    return checked;
+  }
+  checked.raises_everywhere = std::all_of(expected.begin(), expected.end(), [](const Outcome& o) { return !o.exception.empty(); });
+  const std::uint64_t which = program.calls.empty() || program.calls[0].empty() ? 0 : program.calls[0][0].seed;
+  try {
+    const auto ours = rewritten(*source, target);
+    const Session found = run(ours.deepcopy(), program);
+    checked.difference = differ(expected, found, {.reference = &wide});
+    if (target != Target::fusible || !checked.difference.empty()) return checked;
+    checked.report = fusible::report(ours);
+    checked.difference = verdicts_missing(*source, *checked.report);
+    if (!checked.difference.empty()) return checked;
+    // Fusing must not have touched the original, whose weights it shares.
+    if (which % 4 == 0) {
+      if (auto why = differ(expected, run(*source, program), {.bits = true}); !why.empty()) checked.difference = "the original after fuse: " + why;
+    }
+    if (which % 4 == 1) {
+      std::stringstream archive;
+      ours.save(archive);
+      if (auto why = differ(found, run(torch::jit::load(archive), program), {.bits = true}); !why.empty()) checked.difference = "after save and load: " + why;
+    }
+    if (which % 4 == 2) {
+      if (auto why = differ(found, run(fusible::fuse(build(program)).module, program), {.bits = true}); !why.empty()) checked.difference = "fused again: " + why;
+    }
+  } catch (const std::exception& error) {
+    checked.difference = std::string("the rewriter or its module raises: ") + error.what();
+  }
+  return checked;
+}
+
+}  // namespace fuzz

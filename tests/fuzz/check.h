@@ -1,0 +1,25 @@
+#pragma once
+
+// One program through one rewriter, against the original.
+
+#include <optional>
+#include <set>
+#include <string>
+
+#include "fusible/report.h"
+#include "tests/fuzz/program.h"
+
+namespace fuzz {
+
+enum class Target { fusible, freeze, optimize_for_inference };
+
+struct Checked {
+  std::string difference;                 // "" when nothing can be told apart
+  std::string unusable;                   // the original does not compile, or differs from itself: no verdict
+  bool raises_everywhere = false;         // every call of the original raises
+  std::optional<fusible::Report> report;  // of fusible
+};
+
+Checked check(const Program& program, Target target);
+
+}  // namespace fuzz
