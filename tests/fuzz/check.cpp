@@ -79,7 +79,7 @@ Checked check(const Program& program, Target target) {
   try {
     const auto ours = rewritten(*source, target);
     const Session found = run(ours.deepcopy(), program);
-    checked.difference = differ(expected, found, {.reference = &wide});
+    checked.difference = differ(expected, found, {.reference = &wide, .epsilon = epsilon_of(program)});
     if (target != Target::fusible || !checked.difference.empty()) return checked;
     checked.report = fusible::report(ours);
     checked.difference = verdicts_missing(*source, *checked.report);

@@ -1,6 +1,8 @@
 #include "tests/fuzz/program.h"
 
 #include <ATen/CPUGeneratorImpl.h>
+#include <torch/csrc/jit/frontend/resolver.h>
+#include <torch/csrc/jit/frontend/sugared_value.h>
 
 #include <sstream>
 #include <stdexcept>
@@ -71,6 +73,14 @@ at::Tensor made(const TensorSpec& t, const std::map<std::string, at::Tensor>& ea
   }
   return filled(t, t.sizes);
 }
+
+// `raise Exception(...)` too: the native resolver knows `torch` alone.
+struct Names : torch::jit::NativeResolver {
+  std::shared_ptr<torch::jit::SugaredValue> resolveValue(const std::string& name, torch::jit::GraphFunction& function, const torch::jit::SourceRange& at) override {
+    if (name == "Exception") return std::make_shared<torch::jit::ExceptionValue>(name);
+    return NativeResolver::resolveValue(name, function, at);
+  }
+};
 
 std::pair<std::string, std::string> owner_and_name(const std::string& dotted) {
   const auto dot = dotted.find('.');
@@ -168,10 +178,10 @@ torch::jit::Module build(const Program& program) {
   };
   for (const auto& [owner, lines] : program.sources) {
     if (owner.empty()) continue;
-    modules.at(owner).define(joined(lines));
+    modules.at(owner).define(joined(lines), std::make_shared<Names>());
     root.register_module(owner, modules.at(owner));
   }
-  root.define(joined(program.sources.at("")));
+  root.define(joined(program.sources.at("")), std::make_shared<Names>());
   return root;
 }
 

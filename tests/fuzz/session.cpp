@@ -63,10 +63,6 @@ Outcome called(const std::function<IValue(std::vector<IValue>&)>& call, std::vec
   return outcome;
 }
 
-double epsilon(at::ScalarType dtype) {
-  return dtype == at::kDouble ? 2.3e-16 : dtype == at::kFloat ? 1.2e-7 : dtype == at::kHalf ? 1e-3 : 8e-3;
-}
-
 double max_abs(const at::Tensor& t) { return t.numel() ? t.abs().max().item<double>() : 0; }
 
 std::string number(double value) {
@@ -75,23 +71,23 @@ std::string number(double value) {
   return text;
 }
 
-std::string values_differ(const at::Tensor& expected, const at::Tensor& found, const at::Tensor* reference) {
+std::string values_differ(const at::Tensor& expected, const at::Tensor& found, double eps, const at::Tensor* reference) {
   const at::Tensor a = expected.detach().to(at::kDouble), b = found.detach().to(at::kDouble);
   if (!a.isnan().equal(b.isnan())) return "NaN in other places";
   const at::Tensor finite = a.isfinite();
   if (!finite.equal(b.isfinite()) || !at::where(a.isinf(), a == b, at::ones_like(finite)).all().item<bool>()) return "infinities in other places";
   const at::Tensor zero = at::zeros({}, a.options());
   const at::Tensor a0 = at::where(finite, a, zero), b0 = at::where(finite, b, zero);
-  const auto dtype = expected.scalar_type();
-  const double eps = epsilon(dtype), scale = max_abs(a0);
+  const double scale = max_abs(a0);
   // float64 is its own reference: rounding errors of a badly conditioned model are larger than a few eps.
-  double error = max_abs(a0 - b0), allowed = scale * (dtype == at::kDouble ? 1e-9 : dtype == at::kFloat ? 1e-4 : 16 * eps);
-  if (reference && reference->defined() && dtype != at::kDouble && reference->sizes() == a.sizes()) {
+  const bool low = eps > 1e-6;
+  double error = max_abs(a0 - b0), allowed = scale * (low ? 16 * eps : eps > 1e-10 ? 1e-4 : 1e-9);
+  if (reference && reference->defined() && eps > 1e-10 && reference->sizes() == a.sizes()) {
     const at::Tensor r = reference->detach().to(at::kDouble);
     const at::Tensor both = finite & r.isfinite();
     const at::Tensor r0 = at::where(both, r, zero);
     error = max_abs(at::where(both, b, zero) - r0);
-    allowed = 8 * max_abs(at::where(both, a, zero) - r0) + (dtype == at::kFloat ? 64 : 4) * eps * scale;
+    allowed = (low ? 8 : 64) * max_abs(at::where(both, a, zero) - r0) + (low ? 4 : 64) * eps * scale;
   }
   return error <= allowed ? "" : "values differ by " + number(error) + ", allowed " + number(allowed) + ", max " + number(scale);
 }
@@ -106,7 +102,7 @@ std::string tensors_differ(const at::Tensor& a, const at::Tensor& b, const Toler
   }
   if (a.requires_grad() != b.requires_grad()) return "requires_grad differs";
   if (!a.is_floating_point()) return a.equal(b) ? "" : "values differ";
-  if (!tolerance.bits) return values_differ(a, b, reference);
+  if (!tolerance.bits) return values_differ(a, b, tolerance.epsilon, reference);
   return at::where(a.isnan(), b.isnan(), a == b).all().item<bool>() ? "" : "other bits";
 }
 
@@ -149,6 +145,18 @@ std::string values_differ(const IValue& a, const IValue& b, const Tolerance& tol
 
 }  // namespace
 
+double epsilon_of(const Program& program) {
+  double eps = 2.3e-16;
+  const auto take = [&](const TensorSpec& t) {
+    eps = std::max(eps, t.dtype == "float32" ? 1.2e-7 : t.dtype == "float16" ? 1e-3 : t.dtype == "bfloat16" ? 8e-3 : 0);
+  };
+  for (const auto& a : program.attributes) take(a.tensor);
+  for (const auto& call : program.calls) {
+    for (const auto& input : call) take(input);
+  }
+  return eps;
+}
+
 Session run(torch::jit::Module module, const Program& program, bool in_float64) {
   at::NoGradGuard no_grad;
   if (in_float64) widen(module);
@@ -172,6 +180,8 @@ std::string differ(const Session& expected, const Session& found, const Toleranc
     const Outcome &a = expected[i], &b = found.at(i);
     const Outcome* r = tolerance.reference ? &tolerance.reference->at(i) : nullptr;
     const std::string at_call = "call " + std::to_string(i) + ": ";
+    // A traced _convolution refuses input without a batch dimension, which the module it was traced from accepts: either is right.
+    if (a.message.find("-dimensional weight") != std::string::npos && a.message.find("but got") != std::string::npos) return "";
     if (a.exception != b.exception)
       return at_call + (a.exception.empty() ? "raises " + b.exception + " where the original returns: " + b.message
                                             : b.exception.empty() ? "returns where the original raises " + a.exception + ": " + a.message

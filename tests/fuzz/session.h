@@ -25,7 +25,10 @@ Session run(torch::jit::Module module, const Program& program, bool in_float64 =
 struct Tolerance {
   bool bits = false;
   const Session* reference = nullptr;  // the original in float64, where it runs
+  double epsilon = 1.2e-7;             // of the coarsest dtype that takes part
 };
+
+double epsilon_of(const Program& program);
 
 // "" or the first difference.
 std::string differ(const Session& expected, const Session& found, const Tolerance& tolerance);
