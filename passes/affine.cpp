@@ -17,6 +17,8 @@ at::Tensor per_channel(const at::Tensor& constant, std::int64_t axis, std::int64
   return wide(constant);
 }
 
+bool is_finite(const Affine& affine) { return at::isfinite(affine.scale + affine.shift).all().item<bool>(); }
+
 std::optional<double> number(const c10::IValue& value) {
   if (value.isInt()) return static_cast<double>(value.toInt());
   if (value.isDouble()) return value.toDouble();
@@ -83,6 +85,8 @@ Decided<Affine> batch_norm_affine(const patterns::View& view, const ContractionS
   if (operands[0].defined()) affine.scale = affine.scale * wide(operands[0]);
   affine.shift = -wide(operands[2]) * affine.scale;
   if (operands[1].defined()) affine.shift = affine.shift + wide(operands[1]);
+  if (!is_finite(affine))
+    return Decline{codes::unsupported_attribute, "statistics that give a finite scale", "a variance or weight that gives infinity or NaN", "check the statistics", {}};
   affine.text = "batch_norm(" + scalar_text(*eps) + ")";
   affine.operands = std::move(operands);
   return affine;
@@ -102,7 +106,7 @@ Decided<std::optional<Affine>> binary_affine(const patterns::View& view, bool ch
   const std::int64_t channels = spec.out_channels();
   at::Tensor c;
   Affine affine;
-  const std::string step = (chain_on_left ? "" : "r") + op;
+  const std::string step = (chain_on_left ? "" : "r") + op + (view.in_place ? "_" : "");
   if (constant->isTensor()) {
     const at::Tensor& tensor = constant->toTensor();
     if (facts.is_written(view[chain_on_left ? "rhs" : "lhs"])) return std::optional<Affine>();
@@ -135,6 +139,8 @@ Decided<std::optional<Affine>> binary_affine(const patterns::View& view, bool ch
   else if (op == "sub") affine.scale = chain_on_left ? one : -one, affine.shift = chain_on_left ? -c : c;
   else if (op == "mul") affine.scale = c, affine.shift = zero;
   else affine.scale = one / c, affine.shift = zero;
+  // y / 0 is an infinity; inside of the sum over inputs it would become NaN.
+  if (!is_finite(affine)) return std::optional<Affine>();
   return std::optional<Affine>(std::move(affine));
 }
 

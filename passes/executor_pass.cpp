@@ -6,11 +6,11 @@
 #include <cstring>
 
 #include <torch/csrc/jit/api/function_impl.h>
-#include <torch/csrc/jit/passes/dead_code_elimination.h>
 #include <torch/csrc/jit/passes/pass_manager.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/csrc/jit/runtime/profiling_graph_executor_impl.h>
 
+#include "passes/dead_code.h"
 #include "passes/decide.h"
 
 namespace fusible {
@@ -103,7 +103,7 @@ void fuse_plan(const std::shared_ptr<Graph>& graph) {
     replaced.insert(replaced.end(), nodes.begin(), nodes.end());
   }
   for (auto it = replaced.rbegin(); it != replaced.rend(); ++it) (*it)->destroy();
-  torch::jit::EliminateDeadCode(graph->block());
+  eliminate_dead_code(graph);
 }
 
 // A graph that cannot be treated runs as it is: the host never sees an exception from here.

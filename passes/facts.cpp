@@ -21,6 +21,17 @@ bool has_writes(Node* node) {
   return !schema ? node->hasSideEffects() || !node->kind().is_prim() : schema->is_mutable() || node->hasSideEffects();
 }
 
+// Assignments and prints, which an exception raised before them would have prevented. A raise itself leaves nothing behind.
+bool has_effect(const Node* node) {
+  if (node->kind() == prim::SetAttr || node->kind() == prim::Print) return true;
+  for (const Block* block : node->blocks()) {
+    for (const Node* inner : block->nodes()) {
+      if (has_effect(inner)) return true;
+    }
+  }
+  return false;
+}
+
 // Pure views and copies whose result is no larger than their operand: folded when the operand is a constant tensor.
 bool is_foldable_view(const Node* node) {
   static const std::unordered_set<c10::Symbol> kinds{
@@ -34,8 +45,11 @@ bool is_foldable_view(const Node* node) {
 Facts::Facts(const MethodGraph& method, const std::unordered_set<const void*>& written_elsewhere)
     : graph_(method.graph), written_elsewhere_(written_elsewhere), not_dense_(method.not_dense), aliases_(method.graph) {
   int position = 0;
+  for (Value* input : graph_->inputs()) outside_.insert(input);
   for_each_node(graph_->block(), [&](Node* node) {
     order_[node] = position++;
+    if (node->kind() == prim::GetAttr || (node->kind() == prim::Constant && node->output()->type()->kind() == c10::TypeKind::TensorType))
+      outside_.insert(node->output());
     if (has_writes(node)) writers_[node->owningBlock()].push_back(node);
   });
   order_[graph_->return_node()] = position;
@@ -109,7 +123,7 @@ Node* Facts::writer_between(const Node* from, const Node* to, const std::vector<
   auto it = std::upper_bound(writers->second.begin(), writers->second.end(), order(from), before);
   for (; it != writers->second.end() && order(*it) < order(to); ++it) {
     if (std::find(matched.begin(), matched.end(), *it) != matched.end()) continue;
-    if (aliases_.writesToAlias(*it, asked)) return *it;
+    if (aliases_.writesToAlias(*it, asked) || aliases_.writesToAlias(*it, outside_) || has_effect(*it)) return *it;
   }
   return nullptr;
 }

@@ -33,7 +33,8 @@ class Facts {
   // Position in program order over all blocks.
   int order(const Node* node) const { return order_.at(node); }
 
-  // The first node strictly between `from` and `to` (same block) that may write what `values` refer to, ignoring `matched`; null: none.
+  // The first node strictly between `from` and `to` (same block) that may write what `values` refer to, or what the caller still sees
+  // when the node that moves raises; ignores `matched`; null: none.
   Node* writer_between(const Node* from, const Node* to, const std::vector<Value*>& values, const std::vector<Node*>& matched) const;
   // Whether `node` may write what `values` refer to.
   bool may_write(Node* node, const std::vector<Value*>& values) const;
@@ -45,6 +46,7 @@ class Facts {
   const std::unordered_set<const void*>& written_elsewhere_;
   std::unordered_set<const Value*> not_dense_;
   torch::jit::AliasDb aliases_;
+  torch::jit::ValueSet outside_;  // memory that outlives a call: inputs and attributes
   std::unordered_map<const Node*, int> order_;
   std::unordered_map<const Block*, std::vector<Node*>> writers_;  // per block, in program order
   mutable std::unordered_map<const Value*, std::optional<c10::IValue>> constants_;

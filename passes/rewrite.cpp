@@ -1,9 +1,9 @@
 #include "passes/rewrite.h"
+#include "passes/dead_code.h"
 
 #include <sstream>
 
 #include <ATen/core/custom_class.h>
-#include <torch/csrc/jit/passes/dead_code_elimination.h>
 
 namespace fusible {
 
@@ -104,7 +104,7 @@ void rewrite(MethodGraph& method, const Decision& decision, const Options& optio
       if (std::none_of((*it)->outputs().begin(), (*it)->outputs().end(), [](const Value* output) { return output->hasUses(); })) (*it)->destroy();
     }
   }
-  torch::jit::EliminateDeadCode(graph.block());
+  eliminate_dead_code(method.graph);
 }
 
 }  // namespace fusible

@@ -1,7 +1,7 @@
 #include "passes/normalize/normalize.h"
+#include "passes/dead_code.h"
 
 #include <torch/csrc/jit/ir/constants.h>
-#include <torch/csrc/jit/passes/dead_code_elimination.h>
 #include <torch/csrc/jit/passes/remove_mutation.h>
 
 namespace fusible {
@@ -106,7 +106,7 @@ void normalize(Model& model, const patterns::Matcher& matcher) {
   for (auto& method : model.methods) {
     walk(method.graph->block(), matcher);
     spell_out_lists(method.graph);
-    torch::jit::EliminateDeadCode(method.graph->block());
+    eliminate_dead_code(method.graph);
   }
   for (auto& method : model.methods) forget_dead(model, method);
 }

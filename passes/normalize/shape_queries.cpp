@@ -7,7 +7,7 @@ namespace {
 namespace aten = torch::jit::aten;
 
 // A convolution's result has a fixed rank in the ScriptModule itself: the executor's peephole folds conv2d(...).dim() to 4
-// (pytorch PR#50221), so folding it here is what the original computes.
+// (pytorch PR#50221), so folding it here is what the original computes. It does not see through any operator after the convolution.
 std::optional<std::int64_t> rank_of(const Value* value) {
   static const std::unordered_map<c10::Symbol, std::int64_t> ranks{
       {aten::conv1d, 3}, {aten::conv2d, 4}, {aten::conv3d, 5}};
@@ -38,13 +38,14 @@ bool forward_shape_query(Node* node) {
   // Stop only past a contraction: a result between a contraction and its post-ops must not get one more use.
   Value* asked = nullptr;
   for (Value* value = node->input(0);;) {
-    if (auto rank = rank_of(value)) {
+    const auto rank = rank_of(value);
+    if (rank && value == node->input(0)) {
       torch::jit::WithInsertPoint here(node);
       node->output()->replaceAllUsesWith(node->owningGraph()->insertConstant(*rank));
       node->destroy();
       return true;
     }
-    const bool contraction = keeps_rank(value->node());
+    const bool contraction = rank || keeps_rank(value->node());
     if (!contraction && !keeps_sizes(value->node())) break;
     value = value->node()->input(0);
     if (contraction) asked = value;

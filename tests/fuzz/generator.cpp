@@ -211,6 +211,11 @@ void Generator::outputs() {
   const std::string last = current().name;
   const std::string other = random_.pick(variables_).name, third = random_.pick(variables_).name;
   const auto roll = random_.below(100);
+  if (!returned_.empty()) {
+    std::string all = last;
+    for (const auto& name : returned_) all += ", " + name;
+    return line("return " + all);
+  }
   if (roll < 66) line("return " + last);
   else if (roll < 78) line("return (" + last + ", " + other + ")");
   else if (roll < 84) line("return [" + other + ", " + last + ", " + third + "]");

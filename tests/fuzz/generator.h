@@ -64,8 +64,8 @@ class Generator {
   std::vector<std::string>* lines_ = nullptr;
   std::string owner_, dtype_;
   int indent_ = 1, counter_ = 0, depth_ = 0;
-  bool writes_state_ = false;
-  std::vector<std::string> written_;
+  std::vector<std::string> written_;   // attributes that method `state` shows
+  std::vector<std::string> returned_;  // variables that the method must return
 };
 
 }  // namespace fuzz

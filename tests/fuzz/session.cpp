@@ -180,8 +180,10 @@ std::string differ(const Session& expected, const Session& found, const Toleranc
     const Outcome &a = expected[i], &b = found.at(i);
     const Outcome* r = tolerance.reference ? &tolerance.reference->at(i) : nullptr;
     const std::string at_call = "call " + std::to_string(i) + ": ";
-    // A traced _convolution refuses input without a batch dimension, which the module it was traced from accepts: either is right.
+    // Input without a batch dimension: a traced _convolution refuses it, the module that it was traced from accepts it. Empty input of
+    // another dtype than the bias: the other way round. Either is right.
     if (a.message.find("-dimensional weight") != std::string::npos && a.message.find("but got") != std::string::npos) return "";
+    if (b.message.find(") and bias type (") != std::string::npos) return "";
     if (a.exception != b.exception)
       return at_call + (a.exception.empty() ? "raises " + b.exception + " where the original returns: " + b.message
                                             : b.exception.empty() ? "returns where the original raises " + a.exception + ": " + a.message

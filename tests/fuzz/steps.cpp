@@ -114,7 +114,7 @@ void Generator::binary() {
 
 void Generator::view() {
   const Variable v = current();
-  const std::string& n = v.name;
+  const std::string n = v.name;
   auto shapes = v.shapes;
   const auto roll = random_.below(12);
   if (roll == 0 && v.rank() >= 2) {
@@ -137,7 +137,10 @@ void Generator::view() {
     }
     return assign(random_.chance(50) ? n + "[:, 0:2]" : "torch.narrow(" + n + ", 1, 0, 2)", shapes);
   }
-  if (roll == 3) return assign("torch.dropout(" + n + ", 0.5, " + (random_.chance(80) ? "False" : "self.training") + ")", shapes);
+  if (roll == 3) {  // in evaluation it returns its input itself, which no schema says: later writes to that are seen or not
+    if (variables_.size() > 1 && depth_ == 0) variables_.pop_back();
+    return assign("torch.dropout(" + v.name + ", 0.5, " + (random_.chance(80) ? "False" : "self.training") + ")", shapes);
+  }
   assign(random_.pick<std::string>({n + ".contiguous()", n + ".clone()", n + ".detach()", n + ".unsqueeze(0).squeeze(0)", n + ".view(" + n + ".shape)", n + ".reshape(" + n + ".shape)",
                                     n + ".expand(" + n + ".shape)", n + ".to(7)", n + ".to(" + n + ".dtype)", "torch.dropout_(" + n + ", 0.5, False)", "torch.alias(" + n + ")"}),
          shapes);
