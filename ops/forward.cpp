@@ -10,16 +10,6 @@
 
 namespace fusible {
 
-namespace {
-
-// One channel: the strides fit contiguous and channels_last alike. Operators read them differently, and the next convolution takes its
-// format from what they made of them, which only the sequence of single operators can tell.
-bool has_two_formats(const at::Tensor& y) {
-  return y.dim() >= 4 && y.size(1) == 1 && y.stride(1) == 1 && y.is_contiguous() && y.numel() > y.size(0);
-}
-
-}  // namespace
-
 at::Tensor forward(const at::Tensor& x, const ContractionSpec& spec, const PackedContraction* packed, std::string_view post_ops,
                    at::TensorList operands) {
   const PostOps& chain = parse_post_ops(post_ops);
@@ -28,10 +18,8 @@ at::Tensor forward(const at::Tensor& x, const ContractionSpec& spec, const Packe
     return reference(x, spec, chain, operands);
   check_rank(x, spec);
   at::Tensor y;
-  const bool kernel = try_kernel(x, spec, packed, chain, operands, y);
-  if (!kernel) y = contract(x, spec, spec.weight, spec.bias);
-  if (has_two_formats(y) && !(chain.empty() && spec.folded_ops.empty())) return one_by_one(x, spec, chain, operands);
-  return kernel ? y : apply_post_ops_in_place(y, chain, operands);
+  if (try_kernel(x, spec, packed, chain, operands, y)) return y;
+  return apply_post_ops_in_place(contract(x, spec, spec.weight, spec.bias), chain, operands);
 }
 
 const ContractionSpec& spec_for(Contraction kind, const PackedContraction& weight) {

@@ -73,11 +73,6 @@ bool fold_is_valid(const at::Tensor& x, const ContractionSpec& spec) {
 at::Tensor reference(const at::Tensor& x, const ContractionSpec& spec, const PostOps& chain, at::TensorList operands) {
   check_rank(x, spec);
   if (fold_is_valid(x, spec)) return apply_post_ops(contract(x, spec, spec.weight, spec.bias), chain, operands);
-  return one_by_one(x, spec, chain, operands);
-}
-
-at::Tensor one_by_one(const at::Tensor& x, const ContractionSpec& spec, const PostOps& chain, at::TensorList operands) {
-  if (spec.folded_ops.empty()) return apply_post_ops(contract(x, spec, spec.weight, spec.bias), chain, operands);
   const at::Tensor unfolded = apply_post_ops(unfolded_contraction(x, spec), parse_post_ops(spec.folded_ops), spec.folded_operands);
   return apply_post_ops(unfolded, chain, operands);
 }

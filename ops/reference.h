@@ -21,7 +21,4 @@ bool fold_is_valid(const at::Tensor& x, const ContractionSpec& spec);
 // Contraction, then what was folded where the fold is not valid, then the chain.
 at::Tensor reference(const at::Tensor& x, const ContractionSpec& spec, const PostOps& chain, at::TensorList operands);
 
-// As reference, but what was folded into the weights is undone and applied as operators of its own.
-at::Tensor one_by_one(const at::Tensor& x, const ContractionSpec& spec, const PostOps& chain, at::TensorList operands);
-
 }  // namespace fusible
