@@ -204,7 +204,7 @@ class Walker {
   bool is_sum(Node* node) const {
     if (is_return(node) || context_.claimed.count(node) || node->owningBlock() != chain_.anchor->owningBlock()) return false;
     auto view = context_.matcher.view(node, facts_.constant_of());
-    return view && view->entry->kind == Entry::Kind::binary;
+    return view && view->entry->kind == Entry::Kind::binary && (*view)["lhs"] != (*view)["rhs"];
   }
 
   bool stop(Node* blocked, const Decline& decline) {
