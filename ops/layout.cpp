@@ -2,6 +2,7 @@
 // The borders of a channels_last run (passes/layout.cpp). Both leave anything but a 4-D tensor as it is; differentiable.
 
 #include <ATen/ATen.h>
+#include <c10/util/strides.h>
 #include <torch/library.h>
 
 namespace fusible {
@@ -17,7 +18,12 @@ at::Tensor to_channels_last(const at::Tensor& x) { return x.dim() == 4 ? x.conti
 at::Tensor restore_layout(const at::Tensor& y, at::TensorList like) {
   if (y.dim() != 4) return y;
   const bool kept = std::all_of(like.begin(), like.end(), is_channels_last);
-  return y.contiguous(kept ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous);
+  const at::Tensor restored = y.contiguous(kept ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous);
+  // Strides of dimensions of size 1 count too: the next operator guesses the layout from them.
+  const auto contiguous = c10::contiguous_strides(restored.sizes());
+  const std::vector<std::int64_t> strides =
+      kept ? c10::get_channels_last_strides_2d(restored.sizes()) : std::vector<std::int64_t>(contiguous.begin(), contiguous.end());
+  return restored.strides() == at::IntArrayRef(strides) ? restored : restored.as_strided(restored.sizes(), strides);
 }
 
 TORCH_LIBRARY_FRAGMENT(fusible, m) {

@@ -36,7 +36,12 @@ struct Run {
 
 class Layout {
  public:
-  Layout(MethodGraph& method, const PackedObjects& packed) : graph_(*method.graph), packed_(packed), aliases_(method.graph) {}
+  Layout(MethodGraph& method, const PackedObjects& packed) : graph_(*method.graph), packed_(packed), aliases_(method.graph) {
+    for_each_node(graph_.block(), [this](Node* node) {
+      const auto* schema = node->maybeSchema();
+      if (node->blocks().empty() && (schema ? schema->is_mutable() : node->hasSideEffects())) writers_.push_back(node);
+    });
+  }
 
   void run() { visit(graph_.block()); }
 
@@ -48,7 +53,10 @@ class Layout {
     auto it = packed_.find(attribute->s(torch::jit::attr::name));
     if (it == packed_.end()) return nullptr;
     const auto& spec = it->second->spec();
-    return spec.weight.dim() == 4 && spec.weight.suggest_memory_format() == at::MemoryFormat::Contiguous ? &spec : nullptr;
+    // One channel is both layouts at once: torch 2.13's conv2d computes wrong numbers from a channels_last image of one channel.
+    const bool takes = spec.weight.dim() == 4 && spec.weight.suggest_memory_format() == at::MemoryFormat::Contiguous &&
+                       spec.weight.size(1) * spec.groups > 1 && spec.out_channels() > 1;
+    return takes ? &spec : nullptr;
   }
 
   // The image operands of a node that can be part of a run, in the order that decides the result's layout; empty: it cannot.
@@ -118,18 +126,19 @@ class Layout {
     return all;
   }
 
-  // An operator in place may only write a value made inside a run; a value that crosses a border must never be written.
+  // A conversion copies: a value that crosses a border must not be written once it exists.
+  bool is_written_later(const Value* value) const {
+    return std::any_of(writers_.begin(), writers_.end(), [&](Node* writer) {
+      const bool earlier = writer == value->node() || (writer->owningBlock() == value->node()->owningBlock() && writer->isBefore(value->node()));
+      return !earlier && aliases_.writesToAlias(writer, torch::jit::ValueSet{value});
+    });
+  }
+
+  // An operator in place may only write a value made inside a run.
   bool may_move(Node* node, const std::vector<Value*>& operands, const std::unordered_map<const Value*, std::size_t>& run_of) const {
     const auto* schema = node->maybeSchema();
     const bool writes = schema && schema->is_mutable();
     if (writes && !run_of.count(operands[0])) return false;
-    for (const Value* operand : operands) {
-      if (!run_of.count(operand) && aliases_.hasWriters(operand)) return false;
-    }
-    for (const auto& use : node->output()->uses()) {
-      const bool inside = image_inputs(use.user) || convolution(use.user);
-      if (!inside && aliases_.hasWriters(node->output())) return false;
-    }
     return true;
   }
 
@@ -144,6 +153,8 @@ class Layout {
       if (leaves(node->output(), inside)) exits.push_back(node->output());
     }
     if (static_cast<int>(entries.size() + exits.size()) > run.convolutions) return;
+    const auto written = [this](const Value* value) { return is_written_later(value); };
+    if (std::any_of(entries.begin(), entries.end(), written) || std::any_of(exits.begin(), exits.end(), written)) return;
     std::sort(run.nodes.begin(), run.nodes.end(), [](const Node* a, const Node* b) { return a->isBefore(b); });
     for (Node* node : run.nodes) remember_format(node, inside);
     for (Value* exit : exits) restore(exit, inside);
@@ -222,6 +233,7 @@ class Layout {
   Graph& graph_;
   const PackedObjects& packed_;
   torch::jit::AliasDb aliases_;
+  std::vector<Node*> writers_;
   std::unordered_map<const Value*, std::vector<Value*>> formats_;
 };
 
