@@ -1,5 +1,5 @@
-// The distinct shapes of resnet50, vgg16, mobilenet_v2 and of an encoder of width 768: our loop nests and oneDNN's (through ATen), in % of the
-// roof, which is what libtorch's brgemm does on one warm tile per thread in the same run. Rounds are interleaved; medians of 7 rounds.
+// The distinct shapes of resnet50, vgg16, mobilenet_v2 and of an encoder of width 768: our loop nests and oneDNN's (through ATen), in % of
+// the roof, which is what libtorch's brgemm does on one warm tile per thread in the same run. Rounds are interleaved; medians of 7 rounds.
 
 #include <algorithm>
 #include <chrono>
@@ -25,21 +25,21 @@ struct Shape {
 };
 
 const Shape kShapes[] = {
-    {"resnet50", 3, 64, 7, 2, 1, 224, 1},      {"resnet50", 64, 64, 1, 1, 1, 56, 1},     {"resnet50", 64, 64, 3, 1, 1, 56, 3},
-    {"resnet50", 64, 256, 1, 1, 1, 56, 4},     {"resnet50", 256, 64, 1, 1, 1, 56, 2},    {"resnet50", 256, 128, 1, 1, 1, 56, 1},
-    {"resnet50", 128, 128, 3, 2, 1, 56, 1},    {"resnet50", 128, 512, 1, 1, 1, 28, 4},   {"resnet50", 256, 512, 1, 2, 1, 56, 1},
-    {"resnet50", 512, 128, 1, 1, 1, 28, 3},    {"resnet50", 128, 128, 3, 1, 1, 28, 3},   {"resnet50", 512, 256, 1, 1, 1, 28, 1},
-    {"resnet50", 256, 256, 3, 2, 1, 28, 1},    {"resnet50", 256, 1024, 1, 1, 1, 14, 6},  {"resnet50", 512, 1024, 1, 2, 1, 28, 1},
-    {"resnet50", 1024, 256, 1, 1, 1, 14, 5},   {"resnet50", 256, 256, 3, 1, 1, 14, 5},   {"resnet50", 1024, 512, 1, 1, 1, 14, 1},
-    {"resnet50", 512, 512, 3, 2, 1, 14, 1},    {"resnet50", 512, 2048, 1, 1, 1, 7, 3},   {"resnet50", 1024, 2048, 1, 2, 1, 14, 1},
-    {"resnet50", 2048, 512, 1, 1, 1, 7, 2},    {"resnet50", 512, 512, 3, 1, 1, 7, 2},    {"vgg16", 3, 64, 3, 1, 1, 224, 1},
-    {"vgg16", 64, 64, 3, 1, 1, 224, 1},        {"vgg16", 64, 128, 3, 1, 1, 112, 1},      {"vgg16", 128, 128, 3, 1, 1, 112, 1},
-    {"vgg16", 128, 256, 3, 1, 1, 56, 1},       {"vgg16", 256, 256, 3, 1, 1, 56, 2},      {"vgg16", 256, 512, 3, 1, 1, 28, 1},
-    {"vgg16", 512, 512, 3, 1, 1, 28, 2},       {"vgg16", 512, 512, 3, 1, 1, 14, 3},      {"mobilenet_v2", 32, 32, 3, 1, 32, 112, 1},
-    {"mobilenet_v2", 32, 16, 1, 1, 1, 112, 1}, {"mobilenet_v2", 16, 96, 1, 1, 1, 112, 1}, {"mobilenet_v2", 96, 96, 3, 2, 96, 112, 1},
+    {"resnet50", 3, 64, 7, 2, 1, 224, 1},         {"resnet50", 64, 64, 1, 1, 1, 56, 1},      {"resnet50", 64, 64, 3, 1, 1, 56, 3},
+    {"resnet50", 64, 256, 1, 1, 1, 56, 4},        {"resnet50", 256, 64, 1, 1, 1, 56, 2},     {"resnet50", 256, 128, 1, 1, 1, 56, 1},
+    {"resnet50", 128, 128, 3, 2, 1, 56, 1},       {"resnet50", 128, 512, 1, 1, 1, 28, 4},    {"resnet50", 256, 512, 1, 2, 1, 56, 1},
+    {"resnet50", 512, 128, 1, 1, 1, 28, 3},       {"resnet50", 128, 128, 3, 1, 1, 28, 3},    {"resnet50", 512, 256, 1, 1, 1, 28, 1},
+    {"resnet50", 256, 256, 3, 2, 1, 28, 1},       {"resnet50", 256, 1024, 1, 1, 1, 14, 6},   {"resnet50", 512, 1024, 1, 2, 1, 28, 1},
+    {"resnet50", 1024, 256, 1, 1, 1, 14, 5},      {"resnet50", 256, 256, 3, 1, 1, 14, 5},    {"resnet50", 1024, 512, 1, 1, 1, 14, 1},
+    {"resnet50", 512, 512, 3, 2, 1, 14, 1},       {"resnet50", 512, 2048, 1, 1, 1, 7, 3},    {"resnet50", 1024, 2048, 1, 2, 1, 14, 1},
+    {"resnet50", 2048, 512, 1, 1, 1, 7, 2},       {"resnet50", 512, 512, 3, 1, 1, 7, 2},     {"vgg16", 3, 64, 3, 1, 1, 224, 1},
+    {"vgg16", 64, 64, 3, 1, 1, 224, 1},           {"vgg16", 64, 128, 3, 1, 1, 112, 1},       {"vgg16", 128, 128, 3, 1, 1, 112, 1},
+    {"vgg16", 128, 256, 3, 1, 1, 56, 1},          {"vgg16", 256, 256, 3, 1, 1, 56, 2},       {"vgg16", 256, 512, 3, 1, 1, 28, 1},
+    {"vgg16", 512, 512, 3, 1, 1, 28, 2},          {"vgg16", 512, 512, 3, 1, 1, 14, 3},       {"mobilenet_v2", 32, 32, 3, 1, 32, 112, 1},
+    {"mobilenet_v2", 32, 16, 1, 1, 1, 112, 1},    {"mobilenet_v2", 16, 96, 1, 1, 1, 112, 1}, {"mobilenet_v2", 96, 96, 3, 2, 96, 112, 1},
     {"mobilenet_v2", 144, 144, 3, 1, 144, 56, 1}, {"mobilenet_v2", 144, 24, 1, 1, 1, 56, 1}, {"mobilenet_v2", 192, 32, 1, 1, 1, 28, 2},
     {"mobilenet_v2", 384, 384, 3, 1, 384, 14, 4}, {"mobilenet_v2", 384, 64, 1, 1, 1, 14, 3}, {"mobilenet_v2", 960, 160, 1, 1, 1, 7, 2},
-    {"encoder", 768, 768, 0, 1, 1, 128, 4},    {"encoder", 768, 3072, 0, 1, 1, 128, 1},  {"encoder", 3072, 768, 0, 1, 1, 128, 1},
+    {"encoder", 768, 768, 0, 1, 1, 128, 4},       {"encoder", 768, 3072, 0, 1, 1, 128, 1},   {"encoder", 3072, 768, 0, 1, 1, 128, 1},
     {"mlp", 1024, 1024, 0, 1, 1, 1, 8},
 };
 
@@ -62,12 +62,13 @@ double roof() {
   double best = 1e9;
   for (int round = 0; round < 10; ++round)
     best = std::min(best, seconds([&] {
-      at::parallel_for(0, threads, 1, [&](std::int64_t, std::int64_t) {
-        std::vector<float> c(kM * kN);
-        for (std::int64_t i = 0; i < kTimes; ++i)
-          at::native::cpublas::brgemm(kM, kN, kK, kK, kN, kN, false, a.const_data_ptr<float>(), b.const_data_ptr<float>(), c.data(), false);
-      });
-    }));
+                      at::parallel_for(0, threads, 1, [&](std::int64_t, std::int64_t) {
+                        std::vector<float> c(kM * kN);
+                        for (std::int64_t i = 0; i < kTimes; ++i)
+                          at::native::cpublas::brgemm(kM, kN, kK, kK, kN, kN, false, a.const_data_ptr<float>(), b.const_data_ptr<float>(),
+                                                      c.data(), false);
+                      });
+                    }));
   return threads * kTimes * kM * kN * kK / best;
 }
 
@@ -111,15 +112,21 @@ void measure(const Shape& s) {
   ours();
   aten();
   for (int round = 0; round < 7; ++round) {
-    a.push_back(seconds([&] { for (int i = 0; i < repeats; ++i) ours(); }) / repeats);
-    b.push_back(seconds([&] { for (int i = 0; i < repeats; ++i) aten(); }) / repeats);
+    a.push_back(seconds([&] {
+                  for (int i = 0; i < repeats; ++i) ours();
+                }) /
+                repeats);
+    b.push_back(seconds([&] {
+                  for (int i = 0; i < repeats; ++i) aten();
+                }) /
+                repeats);
     ratio.push_back(b.back() / a.back());
     roofs.push_back(roof());
   }
   const double top = median(roofs);
-  std::printf("%-13s %4ld -> %4ld  k%ld s%ld g%-4ld @%-4ld x%d  %9.1f us  %5.1f %%   ATen %9.1f us  %5.1f %%   %5.2fx\n", s.model, s.in, s.out, s.kernel,
-              s.stride, s.groups, s.size, s.times, 1e6 * median(a), 100 * work / median(a) / top, 1e6 * median(b), 100 * work / median(b) / top,
-              median(ratio));
+  std::printf("%-13s %4ld -> %4ld  k%ld s%ld g%-4ld @%-4ld x%d  %9.1f us  %5.1f %%   ATen %9.1f us  %5.1f %%   %5.2fx\n", s.model, s.in,
+              s.out, s.kernel, s.stride, s.groups, s.size, s.times, 1e6 * median(a), 100 * work / median(a) / top, 1e6 * median(b),
+              100 * work / median(b) / top, median(ratio));
   std::fflush(stdout);
 }
 

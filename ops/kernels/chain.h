@@ -32,13 +32,15 @@ struct Operand {
 
 class FUSIBLE_API Chain {
  public:
-  // Nothing when a step needs what the kernels do not do: an operand that is not float, that enlarges the result or whose channels are not dense.
+  // Nothing when a step needs what the kernels do not do: an operand that is not float, that enlarges the result or whose channels are not
+  // dense.
   static std::optional<Chain> plan(const PostOps& steps, const std::vector<Operand>& operands, const View& y);
 
   // Whether image and row can be counted as one row number.
   bool rows_collapse(std::int64_t rows_per_image) const;
 
-  // `data`: one address per operand of the plan, in order; one for an undefined or constant operand is not read. Thread-safe: writes `steps` only.
+  // `data`: one address per operand of the plan, in order; one for an undefined or constant operand is not read. Thread-safe: writes
+  // `steps` only.
   void bind(const float* const* data, std::vector<Step>& steps) const;
 
   size_t size() const { return steps_.size(); }

@@ -10,8 +10,24 @@
 namespace fusible::kernels {
 
 enum class StepKind : std::int32_t {
-  clamp, leaky_relu, sigmoid, tanh, silu, hardswish, hardsigmoid, gelu_erf, gelu_tanh, elu, mish, softplus, prelu,
-  add, sub, rsub, mul, div,
+  clamp,
+  leaky_relu,
+  sigmoid,
+  tanh,
+  silu,
+  hardswish,
+  hardsigmoid,
+  gelu_erf,
+  gelu_tanh,
+  elu,
+  mish,
+  softplus,
+  prelu,
+  add,
+  sub,
+  rsub,
+  mul,
+  div,
   affine,  // y * operand + second
 };
 
@@ -28,12 +44,14 @@ struct Step {
 // c[m][n] = chain(bias[n] + sum over taps and depth of rows[tap][m][depth] * weights[tap][depth][n]): one tile of a contraction.
 // A pointer per row and tap makes one micro-kernel of convolution (any stride, dilation, padding: a row of zeros) and of matrix product.
 struct Tile {
-  const float* const* rows;     // [taps][tap_stride], the first m of each are read
+  const float* const* rows;  // [taps][tap_stride], the first m of each are read
   std::int64_t tap_stride, taps, depth;
-  const float* weights;         // [taps * depth][weight_stride]
-  std::int64_t weight_stride;   // floats
-  const float* bias;            // [vectors * lanes], zero padded
-  const float* prefetch;        // what comes next: fetched towards L2, prefetch_stride floats per step of depth
+  std::int64_t offset;         // added to each pointer: the first of depth
+  bool resume, finish;         // of a sum taken in parts: c holds the parts before; the last one runs the chain
+  const float* weights;        // [taps * depth][weight_stride]
+  std::int64_t weight_stride;  // floats
+  const float* bias;           // [vectors * lanes], zero padded
+  const float* prefetch;       // what comes next: fetched towards L2, prefetch_stride floats per step of depth
   std::int64_t prefetch_stride;
   float* c;
   std::int64_t c_stride;
@@ -47,9 +65,9 @@ struct Tile {
 struct DepthwiseTile {
   const float* const* rows;
   std::int64_t tap_stride, taps;
-  const float* weights;         // [taps][weight_stride]
-  std::int64_t weight_stride;   // channels rounded up to lanes
-  const float* bias;            // [weight_stride]
+  const float* weights;        // [taps][weight_stride]
+  std::int64_t weight_stride;  // channels rounded up to lanes
+  const float* bias;           // [weight_stride]
   float* c;
   std::int64_t c_stride, channels;
   std::int32_t m, steps;
@@ -69,17 +87,18 @@ struct PoolTile {
 struct Isa {
   const char* name;
   std::int32_t lanes;
-  std::int32_t vectors;                            // widest tile, in vectors: width of a packed panel
+  std::int32_t vectors;                             // widest tile, in vectors: width of a packed panel
   std::int32_t (*most_rows)(std::int32_t vectors);  // rows of the best tile of that width
   std::int32_t depthwise_rows;
   void (*tile)(const Tile&);
   void (*depthwise)(const DepthwiseTile&);
   void (*pool)(const PoolTile&);
   // The chain on rows [row, row + m) of dense memory, `channels` wide, in place.
-  void (*chain)(float* c, std::int64_t c_stride, std::int64_t m, std::int64_t channels, const Step* chain, std::int32_t steps, std::int64_t image,
-                std::int64_t row);
+  void (*chain)(float* c, std::int64_t c_stride, std::int64_t m, std::int64_t channels, const Step* chain, std::int32_t steps,
+                std::int64_t image, std::int64_t row);
   // to[c * to_stride + r] = from[r * from_stride + c]
-  void (*transpose)(const float* from, std::int64_t from_stride, std::int64_t rows, std::int64_t columns, float* to, std::int64_t to_stride);
+  void (*transpose)(const float* from, std::int64_t from_stride, std::int64_t rows, std::int64_t columns, float* to,
+                    std::int64_t to_stride);
   // Rows of `width`: (x + added - mean) / sqrt(var + eps) * weight + bias; `sum`, where given, receives x + added.
   void (*layer_norm)(const float* x, const float* added, float* sum, std::int64_t rows, std::int64_t width, const float* weight,
                      const float* bias, double eps, float* y);

@@ -63,7 +63,8 @@ void PackedWeights::copy_padded(const float* x, const Pixels& p, float* to) cons
       std::fill_n(out + (width - padding_end_[1]) * in_, padding_end_[1] * in_, 0.0f);
       out += padding_[1] * in_;
       for (std::int64_t c = 0; c < in_; ++c) {
-        const float* from = p.planar ? x + ((image * in_ + c) * p.height + h) * p.width : x + (image * p.height + h) * p.width * p.pixel_stride + c;
+        const float* from =
+            p.planar ? x + ((image * in_ + c) * p.height + h) * p.width : x + (image * p.height + h) * p.width * p.pixel_stride + c;
         const std::int64_t step = p.planar ? 1 : p.pixel_stride;
         for (std::int64_t w = 0; w < p.width; ++w) out[w * in_ + c] = from[w * step];
       }
@@ -81,46 +82,53 @@ void PackedWeights::point_rows(const Job& job, std::int64_t image, std::int64_t 
     for (std::int64_t i = 0; i < count; ++i) rows[i] = first + i * stride;
     return;
   }
-  const std::int64_t row = image * job.rows + begin;
-  std::int64_t n = row / per_image, oh = row % per_image / job.out.width, ow = row % job.out.width;
-  for (std::int64_t i = 0; i < count; ++i) {
-    const std::int64_t top = oh * stride_[0] - padding_[0], left = ow * stride_[1] - padding_[1];
+  // One run of output pixels of a line at a time: along it the pointers of a tap step evenly between the borders.
+  for (std::int64_t i = 0; i < count;) {
+    const std::int64_t row = image * job.rows + begin + i;
+    const std::int64_t n = row / per_image, oh = row % per_image / job.out.width, ow = row % job.out.width;
+    const std::int64_t run = std::min(count - i, job.out.width - ow);
     for (std::int64_t kh = 0; kh < kernel_[0]; ++kh) {
-      const std::int64_t h = top + kh * dilation_[0];
-      const float* line = job.x + (n * job.in.height + h) * job.in.width * stride;
-      if (padded_copy_) {
-        rows[kh * count + i] = line + padding_[0] * job.in.width * stride + ow * stride_[1] * stride;
-        continue;
-      }
-      for (std::int64_t kw = 0; kw < kernel_[1]; ++kw) {
-        const std::int64_t w = left + kw * dilation_[1];
-        const bool inside = h >= 0 && h < job.in.height && w >= 0 && w < job.in.width;
-        rows[(kh * kernel_[1] + kw) * count + i] = inside ? line + w * stride : zeros;
-      }
-    }
-    if (++ow == job.out.width) {
-      ow = 0;
-      if (++oh == job.out.height) {
-        oh = 0;
-        ++n;
+      const std::int64_t h = oh * stride_[0] + kh * dilation_[0] - (padded_copy_ ? 0 : padding_[0]);
+      const float* const line = job.x + (n * job.in.height + h) * job.in.width * stride;
+      const bool inside = h >= 0 && h < job.in.height;
+      for (std::int64_t kw = 0; kw < job.taps / kernel_[0]; ++kw) {
+        const float** const to = rows + (kh * (job.taps / kernel_[0]) + kw) * count + i;
+        const std::int64_t left = kw * dilation_[1] - (padded_copy_ ? 0 : padding_[1]);
+        // Output columns whose input column left + column * stride lies in the image.
+        const auto clip = [&](std::int64_t column) { return std::clamp<std::int64_t>(column - ow, 0, run); };
+        const std::int64_t first = inside ? clip(left < 0 ? divide_up(-left, stride_[1]) : 0) : run;
+        const std::int64_t last =
+            inside ? std::max(first, clip(job.in.width > left ? divide_up(job.in.width - left, stride_[1]) : 0)) : run;
+        std::fill(to, to + first, zeros);
+        const float* p = line + (left + (ow + first) * stride_[1]) * stride;
+        for (std::int64_t j = first; j < last; ++j, p += stride_[1] * stride) to[j] = p;
+        std::fill(to + last, to + run, zeros);
       }
     }
+    i += run;
   }
+}
+
+// Long sums are taken in parts, so that a part of a panel stays near while it meets every tile: the same additions in the same order.
+std::int64_t PackedWeights::part_count(const Job& job) const {
+  constexpr std::int64_t kPart = 512;  // additions
+  const std::int64_t parts = job.taps * job.depth / kPart;
+  return std::clamp<std::int64_t>(parts, 1, job.taps > 1 ? job.taps : parts + 1);
 }
 
 void PackedWeights::run_panels(const Job& job) const {
   const Isa& machine = isa();
-  const std::int64_t threads = at::get_num_threads(), panel_bytes = depth() * panel_ * 4, weight_bytes = groups_ * group_floats_ * 4;
+  const std::int64_t threads = at::get_num_threads(), weight_bytes = groups_ * group_floats_ * 4;
   // Weights that do not stay in the cache are read once, so all rows meet a panel before the next one; else rows stay and panels pass by.
   const bool heavy = weight_bytes > kCache;
   const std::int64_t row_bytes = std::max<std::int64_t>(1, in_channels() * 4 * stride_[0] * stride_[1]);
   std::int64_t chunk = std::max<std::int64_t>(48, (heavy ? kCache : kCache / 4) / row_bytes);
+  // The pointers of a chunk stay in the first-level cache.
+  chunk = std::min(chunk, std::max<std::int64_t>(48, 4096 / job.taps));
   const std::int64_t all_panels = groups_ * panels();
   const std::int64_t wanted = divide_up(4 * threads, all_panels * job.images);
   chunk = std::min(chunk, std::max<std::int64_t>(24, divide_up(job.rows, wanted)));
   const std::int64_t chunks = divide_up(job.rows, chunk);
-  // Narrower tiles of more rows read a panel fewer times: better once a panel is far from the first-level cache.
-  const std::int64_t most_vectors = panel_bytes >= 384 << 10 ? std::max(1, machine.vectors / 2) : machine.vectors;
   const float* const data = data_.const_data_ptr<float>();
   const float* const bias = bias_.const_data_ptr<float>();
   const auto task_of = [&](std::int64_t i, std::int64_t& image, std::int64_t& piece, std::int64_t& panel) {
@@ -140,32 +148,39 @@ void PackedWeights::run_panels(const Job& job) const {
       for (std::int64_t r = 0; r < count * job.taps; ++r) rows[r] += group * in_;
     }
     const float* weights = data + group * group_floats_ + panel * panel_ * depth();
-    for (std::int64_t v = 0; v < width / machine.lanes; v += most_vectors) {
-      Tile t{};
-      t.vectors = static_cast<std::int32_t>(std::min(most_vectors, width / machine.lanes - v));
-      t.tap_stride = count;
-      t.taps = job.taps;
-      t.depth = job.depth;
-      t.weights = weights + v * machine.lanes;
-      t.weight_stride = width;
-      t.channel = group * out_ + panel * panel_ + v * machine.lanes;
-      t.bias = bias + group * panels() * panel_ + panel * panel_ + v * machine.lanes;
-      t.columns = static_cast<std::int32_t>(std::min<std::int64_t>(t.vectors * machine.lanes, out_ - panel * panel_ - v * machine.lanes));
-      t.c_stride = job.y_stride;
-      t.chain = job.chain->data();
-      t.steps = static_cast<std::int32_t>(job.chain->size());
-      t.image = image;
-      const std::int64_t tiles = divide_up(count, machine.most_rows(t.vectors));
+    Tile t{};
+    t.vectors = static_cast<std::int32_t>(width / machine.lanes);
+    t.tap_stride = count;
+    t.weight_stride = width;
+    t.channel = group * out_ + panel * panel_;
+    t.bias = bias + group * panels() * panel_ + panel * panel_;
+    t.columns = static_cast<std::int32_t>(std::min(width, out_ - panel * panel_));
+    t.c_stride = job.y_stride;
+    t.chain = job.chain->data();
+    t.steps = static_cast<std::int32_t>(job.chain->size());
+    t.image = image;
+    const std::int64_t tiles = divide_up(count, machine.most_rows(t.vectors));
+    // A cut tile is summed in scratch memory, in one part.
+    const std::int64_t parts = t.columns == width ? part_count(job) : 1;
+    for (std::int64_t part = 0; part < parts; ++part) {
+      const std::int64_t split = job.taps > 1 ? job.taps : job.depth, from = split * part / parts, size = split * (part + 1) / parts - from;
+      t.resume = part > 0;
+      t.finish = part + 1 == parts;
+      t.taps = job.taps > 1 ? size : 1;
+      t.depth = job.taps > 1 ? job.depth : size;
+      t.offset = job.taps > 1 ? 0 : from;
+      const std::int64_t done = job.taps > 1 ? from * job.depth : from;
+      t.weights = weights + done * width;
       t.prefetch = weights;
       for (std::int64_t tile = 0; tile < tiles; ++tile) {
         const std::int64_t first = count * tile / tiles;
         t.m = static_cast<std::int32_t>(count * (tile + 1) / tiles - first);
-        t.rows = rows + first;
+        t.rows = rows + first + (job.taps > 1 ? from * count : 0);
         t.row = begin + first;
         t.c = job.y + (image * job.rows + t.row) * job.y_stride + t.channel;
         if (heavy) {
-          // This tile's share of the panel after the next vectors, which another thread may be at already.
-          t.prefetch = weights + width * depth() + width * depth() * tile / tiles;
+          // This tile's share of the same part of the next panel, which another thread may be at already.
+          t.prefetch = weights + width * depth() + width * (done + t.taps * t.depth * tile / tiles);
           t.prefetch_stride = divide_up(width, tiles);
         }
         machine.tile(t);
@@ -177,7 +192,8 @@ void PackedWeights::run_panels(const Job& job) const {
 void PackedWeights::run_depthwise(const Job& job) const {
   const Isa& machine = isa();
   const std::int64_t stride = bias_.numel();
-  const std::int64_t chunk = std::max<std::int64_t>(16, std::min<std::int64_t>((64 << 10) / (groups_ * 4), divide_up(job.rows * job.images, 8)));
+  const std::int64_t chunk =
+      std::max<std::int64_t>(16, std::min<std::int64_t>((64 << 10) / (groups_ * 4), divide_up(job.rows * job.images, 8)));
   const std::int64_t chunks = divide_up(job.rows, chunk);
   for_each_task(job.images * chunks, [&](std::int64_t i) {
     const std::int64_t image = i / chunks, piece = i % chunks;

@@ -1,6 +1,11 @@
 #include "ops/kernels/packed_weights.h"
 
 #include <algorithm>
+#include <cstdint>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -9,6 +14,16 @@ namespace fusible::kernels {
 namespace {
 
 std::int64_t round_up(std::int64_t n, std::int64_t step) { return (n + step - 1) / step * step; }
+
+// Panels are read end to end at every call: huge pages spare the walks of the page table. The kernel may decline.
+void prefer_huge_pages([[maybe_unused]] void* memory, [[maybe_unused]] size_t bytes) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+  constexpr std::uintptr_t kHuge = 2 << 20;
+  const std::uintptr_t begin = (reinterpret_cast<std::uintptr_t>(memory) + kHuge - 1) / kHuge * kHuge;
+  const std::uintptr_t end = (reinterpret_cast<std::uintptr_t>(memory) + bytes) / kHuge * kHuge;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#endif
+}
 
 }  // namespace
 
@@ -19,7 +34,8 @@ bool PackedWeights::takes(const ContractionSpec& spec) {
   if (spec.kind == Contraction::linear) return true;
   const std::int64_t spatial = w.dim() - 2;
   if (spatial < 1 || spatial > 2) return false;
-  if (spec.padding_mode == "same" && !std::all_of(spec.stride.begin(), spec.stride.end(), [](std::int64_t s) { return s == 1; })) return false;
+  if (spec.padding_mode == "same" && !std::all_of(spec.stride.begin(), spec.stride.end(), [](std::int64_t s) { return s == 1; }))
+    return false;
   if (spec.groups == 1) return true;
   const std::int64_t out = w.size(0) / spec.groups;
   return (w.size(1) == 1 && out == 1) || (w.size(1) >= 8 && out >= 8);
@@ -58,9 +74,7 @@ PackedWeights::PackedWeights(const ContractionSpec& spec)
   if (!padded_copy_ && (padding_[0] | padding_[1] | padding_end_[0] | padding_end_[1])) zeros_ = at::zeros({in_channels()}, at::kFloat);
 }
 
-std::int64_t PackedWeights::panel_width(std::int64_t panel) const {
-  return std::min(panel_, round_up(out_ - panel * panel_, isa().lanes));
-}
+std::int64_t PackedWeights::panel_width(std::int64_t panel) const { return std::min(panel_, round_up(out_ - panel * panel_, isa().lanes)); }
 
 // [O, I, kh, kw] -> panels of [kh][kw][I][width], one task per panel.
 void PackedWeights::pack(const at::Tensor& weight) {
@@ -77,6 +91,7 @@ void PackedWeights::pack(const at::Tensor& weight) {
   group_floats_ = round_up(out_, isa().lanes) * depth();
   // Reads past the last panel are prefetches only.
   data_ = at::empty({groups_ * group_floats_}, at::kFloat);
+  prefer_huge_pages(data_.mutable_data_ptr<float>(), data_.nbytes());
   float* const to = data_.mutable_data_ptr<float>();
   at::parallel_for(0, groups_ * panels(), 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t task = begin; task < end; ++task) {

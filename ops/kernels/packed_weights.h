@@ -13,8 +13,8 @@
 
 namespace fusible::kernels {
 
-// Memory of images: pixels of `channels` dense floats, `pixel_stride` apart, no gap between rows or images. A matrix is one image of height 1.
-// planar: NCHW instead, dense (input of run() only, and only where takes_planar()).
+// Memory of images: pixels of `channels` dense floats, `pixel_stride` apart, no gap between rows or images. A matrix is one image of
+// height 1. planar: NCHW instead, dense (input of run() only, and only where takes_planar()).
 struct Pixels {
   std::int64_t images = 1, height = 1, width = 1, pixel_stride = 0;
   bool planar = false;
@@ -51,6 +51,7 @@ class FUSIBLE_API PackedWeights : public PackedState {
   std::int64_t depth() const { return kernel_[0] * kernel_[1] * in_; }
   void copy_padded(const float* x, const Pixels& pixels, float* to) const;
   void point_rows(const Job& job, std::int64_t image, std::int64_t begin, std::int64_t end, const float** rows) const;
+  std::int64_t part_count(const Job& job) const;
   void run_panels(const Job& job) const;
   void run_depthwise(const Job& job) const;
 

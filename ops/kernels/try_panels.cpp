@@ -44,8 +44,8 @@ const PackedWeights& kernels::packed_weights(const PackedContraction& contractio
       contraction.packed(PackedFor::panels, [&] { return std::make_unique<PackedWeights>(contraction.spec()); }));
 }
 
-bool try_panels(const at::Tensor& x, const ContractionSpec& spec, const PackedContraction* packed, const PostOps& chain, at::TensorList operands,
-                at::Tensor& y) {
+bool try_panels(const at::Tensor& x, const ContractionSpec& spec, const PackedContraction* packed, const PostOps& chain,
+                at::TensorList operands, at::Tensor& y) {
   if (!packed || x.scalar_type() != at::kFloat || !x.device().is_cpu() || x.layout() != at::kStrided || x.numel() == 0 ||
       !PackedWeights::takes(spec))
     return false;
@@ -89,8 +89,8 @@ bool try_panels(const at::Tensor& x, const ContractionSpec& spec, const PackedCo
   at::Tensor result = at::empty(view.sizes, x.options(), linear ? at::MemoryFormat::Contiguous : at::MemoryFormat::ChannelsLast);
   at::Tensor scratch;
   if (const std::int64_t floats = weights.scratch_floats(*pixels)) scratch = at::empty({floats}, x.options());
-  weights.run(x.const_data_ptr<float>(), *pixels, result.mutable_data_ptr<float>(), weights.out_channels(), steps, planned->rows_collapse(rows),
-              scratch.defined() ? scratch.mutable_data_ptr<float>() : nullptr);
+  weights.run(x.const_data_ptr<float>(), *pixels, result.mutable_data_ptr<float>(), weights.out_channels(), steps,
+              planned->rows_collapse(rows), scratch.defined() ? scratch.mutable_data_ptr<float>() : nullptr);
   y = std::move(result);
   return true;
 }

@@ -9,8 +9,8 @@
 namespace fusible {
 
 // Own loop nests on packed weights: float, NHWC images that ATen answers in NHWC, matrices. Contract of try_kernel (ops/kernel.h).
-FUSIBLE_API bool try_panels(const at::Tensor& x, const ContractionSpec& spec, const PackedContraction* packed, const PostOps& chain, at::TensorList operands,
-                at::Tensor& y);
+FUSIBLE_API bool try_panels(const at::Tensor& x, const ContractionSpec& spec, const PackedContraction* packed, const PostOps& chain,
+                            at::TensorList operands, at::Tensor& y);
 
 namespace kernels {
 

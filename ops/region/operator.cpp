@@ -10,10 +10,10 @@ namespace fusible {
 void register_region_class() {
   register_contraction_class();
   using Self = c10::intrusive_ptr<Region>;
-  static const auto registered = torch::class_<Region>("fusible", "Region")
-                                     .def("__repr__", [](const Self& self) { return self->print(); })
-                                     .def_pickle([](const Self& self) { return self->save(); },
-                                                 [](const Region::State& state) { return Region::load(state); });
+  static const auto registered =
+      torch::class_<Region>("fusible", "Region")
+          .def("__repr__", [](const Self& self) { return self->print(); })
+          .def_pickle([](const Self& self) { return self->save(); }, [](const Region::State& state) { return Region::load(state); });
 }
 
 namespace {

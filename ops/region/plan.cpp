@@ -30,7 +30,8 @@ std::int64_t lowest_place(std::vector<Block>& blocks, std::int64_t bytes, std::i
     offset = std::max(offset, b.offset + b.bytes);
   }
   const Block block{offset, bytes, begin, end};
-  blocks.insert(std::upper_bound(blocks.begin(), blocks.end(), block, [](const Block& a, const Block& b) { return a.offset < b.offset; }), block);
+  blocks.insert(std::upper_bound(blocks.begin(), blocks.end(), block, [](const Block& a, const Block& b) { return a.offset < b.offset; }),
+                block);
   return offset;
 }
 

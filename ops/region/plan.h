@@ -44,8 +44,8 @@ class Step {
 
 class Plan {
  public:
-  // `registers`: what each register held in one execution by the operators. Null where no plan gives the same result: an output that is a view of
-  // an input or of another output, or a register that is not float.
+  // `registers`: what each register held in one execution by the operators. Null where no plan gives the same result: an output that is a
+  // view of an input or of another output, or a register that is not float.
   static std::shared_ptr<const Plan> make(const Region& region, const std::vector<at::Tensor>& registers);
 
   std::vector<at::Tensor> run(at::TensorList inputs) const;

@@ -52,11 +52,12 @@ Region::Region(std::int64_t inputs, std::vector<Instruction> instructions, std::
     TORCH_CHECK(instruction.result == written, "a region needs instruction ", written - inputs_, " to write register ", written, ", found ",
                 instruction.result);
     const auto schema = c10::Dispatcher::singleton().findSchema(instruction.op);
-    TORCH_CHECK(schema && schema->schema().arguments().size() == instruction.arguments.size(), "a region needs every argument of ", instruction.op,
-                ", found ", instruction.arguments.size());
+    TORCH_CHECK(schema && schema->schema().arguments().size() == instruction.arguments.size(), "a region needs every argument of ",
+                instruction.op, ", found ", instruction.arguments.size());
     for (const Argument& argument : instruction.arguments)
       for (std::int64_t r : argument.registers) {
-        TORCH_CHECK(r >= 0 && r < written, "a region needs registers that are written before they are read, found %", r, " in ", instruction.op);
+        TORCH_CHECK(r >= 0 && r < written, "a region needs registers that are written before they are read, found %", r, " in ",
+                    instruction.op);
         last_use_[r] = written - inputs_;
       }
     ++written;

@@ -1,8 +1,8 @@
 #pragma once
 
 // A run of operators as one: a list of instructions over registers, and plans that execute it without dispatcher or allocation.
-// The list is the meaning: executed one by one through the dispatcher it gives what the original graph gives. A plan is made per signature of
-// inputs (dtypes, sizes, strides) and gives the same within rounding, with the same strides.
+// The list is the meaning: executed one by one through the dispatcher it gives what the original graph gives. A plan is made per signature
+// of inputs (dtypes, sizes, strides) and gives the same within rounding, with the same strides.
 
 #include <list>
 #include <memory>

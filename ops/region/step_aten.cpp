@@ -19,7 +19,8 @@ class AtenStep : public Step {
     // A view of the arena would outlive what it shows.
     for (const Argument& argument : instruction_.arguments)
       for (std::int64_t r : argument.registers)
-        if (frame.slot(r).form != Form::tensor && result.defined() && result.storage().is_alias_of(registers[r].storage())) result = result.clone();
+        if (frame.slot(r).form != Form::tensor && result.defined() && result.storage().is_alias_of(registers[r].storage()))
+          result = result.clone();
     frame.hold(instruction_.result, std::move(result));
   }
 

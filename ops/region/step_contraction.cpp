@@ -31,7 +31,12 @@ std::vector<std::int64_t> strides_in(const std::vector<std::int64_t>& sizes, For
 class ContractionStep : public Step {
  public:
   ContractionStep(c10::intrusive_ptr<PackedContraction> contraction, Chain chain, std::int64_t x, std::int64_t y, Form form, Pixels pixels)
-      : contraction_(std::move(contraction)), weights_(kernels::packed_weights(*contraction_)), chain_(std::move(chain)), x_(x), y_(y), form_(form),
+      : contraction_(std::move(contraction)),
+        weights_(kernels::packed_weights(*contraction_)),
+        chain_(std::move(chain)),
+        x_(x),
+        y_(y),
+        form_(form),
         pixels_(pixels) {
     const Pixels out = weights_.out_pixels(pixels_);
     collapse_ = chain_.rows_collapse(out.height * out.width);

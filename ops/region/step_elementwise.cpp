@@ -28,14 +28,15 @@ class ElementwiseStep : public Step {
     const float* const x = frame.read(x_, form_);
     float* const y = frame.write(y_);
     const std::int64_t piece = std::max<std::int64_t>(1, 2048 / channels), pieces = (rows + piece - 1) / piece;
-    at::parallel_for(0, view_.images() * pieces, std::max<std::int64_t>(1, 16384 / (piece * channels)), [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t i = begin; i < end; ++i) {
-        const std::int64_t image = i / pieces, row = i % pieces * piece, count = std::min(piece, rows - row);
-        const std::int64_t at = (image * rows + row) * channels;
-        std::memcpy(y + at, x + at, count * channels * sizeof(float));
-        kernels::isa().chain(y + at, channels, count, channels, steps.data(), static_cast<std::int32_t>(steps.size()), image, row);
-      }
-    });
+    at::parallel_for(
+        0, view_.images() * pieces, std::max<std::int64_t>(1, 16384 / (piece * channels)), [&](std::int64_t begin, std::int64_t end) {
+          for (std::int64_t i = begin; i < end; ++i) {
+            const std::int64_t image = i / pieces, row = i % pieces * piece, count = std::min(piece, rows - row);
+            const std::int64_t at = (image * rows + row) * channels;
+            std::memcpy(y + at, x + at, count * channels * sizeof(float));
+            kernels::isa().chain(y + at, channels, count, channels, steps.data(), static_cast<std::int32_t>(steps.size()), image, row);
+          }
+        });
   }
 
  private:
@@ -47,12 +48,20 @@ class ElementwiseStep : public Step {
 };
 
 const std::map<std::string, PostOpKind>& activations() {
-  static const std::map<std::string, PostOpKind> kinds = {
-      {"aten::relu", PostOpKind::relu},         {"aten::relu6", PostOpKind::relu6},           {"aten::hardtanh", PostOpKind::hardtanh},
-      {"aten::clamp", PostOpKind::clamp},       {"aten::leaky_relu", PostOpKind::leaky_relu}, {"aten::sigmoid", PostOpKind::sigmoid},
-      {"aten::tanh", PostOpKind::tanh},         {"aten::silu", PostOpKind::silu},             {"aten::hardswish", PostOpKind::hardswish},
-      {"aten::hardsigmoid", PostOpKind::hardsigmoid}, {"aten::elu", PostOpKind::elu},         {"aten::mish", PostOpKind::mish},
-      {"aten::softplus", PostOpKind::softplus}, {"aten::gelu", PostOpKind::gelu}};
+  static const std::map<std::string, PostOpKind> kinds = {{"aten::relu", PostOpKind::relu},
+                                                          {"aten::relu6", PostOpKind::relu6},
+                                                          {"aten::hardtanh", PostOpKind::hardtanh},
+                                                          {"aten::clamp", PostOpKind::clamp},
+                                                          {"aten::leaky_relu", PostOpKind::leaky_relu},
+                                                          {"aten::sigmoid", PostOpKind::sigmoid},
+                                                          {"aten::tanh", PostOpKind::tanh},
+                                                          {"aten::silu", PostOpKind::silu},
+                                                          {"aten::hardswish", PostOpKind::hardswish},
+                                                          {"aten::hardsigmoid", PostOpKind::hardsigmoid},
+                                                          {"aten::elu", PostOpKind::elu},
+                                                          {"aten::mish", PostOpKind::mish},
+                                                          {"aten::softplus", PostOpKind::softplus},
+                                                          {"aten::gelu", PostOpKind::gelu}};
   return kinds;
 }
 

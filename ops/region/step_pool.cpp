@@ -39,7 +39,8 @@ class PoolStep : public Step {
             for (std::int64_t j = w.begin; j < w.end; j += w.step) rows.push_back(image + (i * width + j) * channels);
           const auto taps = static_cast<std::int64_t>(rows.size());
           const double divisor = divisor_ != 0 ? divisor_ : static_cast<double>(taps);
-          kernels::isa().pool({rows.data(), taps, channels, y + (line * columns + column) * channels, static_cast<float>(1 / divisor), max_});
+          kernels::isa().pool(
+              {rows.data(), taps, channels, y + (line * columns + column) * channels, static_cast<float>(1 / divisor), max_});
         }
       }
     });
@@ -54,7 +55,8 @@ class PoolStep : public Step {
 
 std::int64_t entry(const std::vector<std::int64_t>& list, size_t i) { return list[list.size() == 1 ? 0 : i]; }
 
-std::vector<Window> windows(std::int64_t in, std::int64_t out, std::int64_t kernel, std::int64_t stride, std::int64_t padding, std::int64_t dilation) {
+std::vector<Window> windows(std::int64_t in, std::int64_t out, std::int64_t kernel, std::int64_t stride, std::int64_t padding,
+                            std::int64_t dilation) {
   std::vector<Window> result;
   for (std::int64_t o = 0; o < out; ++o) {
     std::int64_t begin = o * stride - padding;

@@ -21,15 +21,16 @@ class ConcatStep : public Step {
     for (std::int64_t r : parts_) parts.emplace_back(frame.read(r, Form::nhwc), frame.slot(r).sizes[1]);
     const auto& sizes = frame.slot(y_).sizes;
     float* const y = frame.write(y_);
-    at::parallel_for(0, sizes[0] * sizes[2] * sizes[3], std::max<std::int64_t>(1, 16384 / sizes[1]), [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t pixel = begin; pixel < end; ++pixel) {
-        float* to = y + pixel * sizes[1];
-        for (const auto& [from, channels] : parts) {
-          std::memcpy(to, from + pixel * channels, channels * sizeof(float));
-          to += channels;
-        }
-      }
-    });
+    at::parallel_for(0, sizes[0] * sizes[2] * sizes[3], std::max<std::int64_t>(1, 16384 / sizes[1]),
+                     [&](std::int64_t begin, std::int64_t end) {
+                       for (std::int64_t pixel = begin; pixel < end; ++pixel) {
+                         float* to = y + pixel * sizes[1];
+                         for (const auto& [from, channels] : parts) {
+                           std::memcpy(to, from + pixel * channels, channels * sizeof(float));
+                           to += channels;
+                         }
+                       }
+                     });
   }
 
  private:
@@ -47,9 +48,10 @@ class LayerNormStep : public Step {
     float* const y = frame.write(y_);
     const float* const weight = weight_.defined() ? weight_.const_data_ptr<float>() : nullptr;
     const float* const bias = bias_.defined() ? bias_.const_data_ptr<float>() : nullptr;
-    at::parallel_for(0, frame.slot(x_).numel() / width_, std::max<std::int64_t>(1, 8192 / width_), [&](std::int64_t begin, std::int64_t end) {
-      kernels::isa().layer_norm(x + begin * width_, nullptr, nullptr, end - begin, width_, weight, bias, eps_, y + begin * width_);
-    });
+    at::parallel_for(
+        0, frame.slot(x_).numel() / width_, std::max<std::int64_t>(1, 8192 / width_), [&](std::int64_t begin, std::int64_t end) {
+          kernels::isa().layer_norm(x + begin * width_, nullptr, nullptr, end - begin, width_, weight, bias, eps_, y + begin * width_);
+        });
   }
 
  private:

@@ -31,7 +31,8 @@ std::string print_value(const c10::IValue& value, Constants& constants) {
     constants.tensors.push_back(value.toTensor());
     return "$" + std::to_string(constants.tensors.size() - 1);
   }
-  TORCH_CHECK(value.isCustomClass(), "a region takes numbers, strings, int lists, tensors and weights as constants, found ", value.tagKind());
+  TORCH_CHECK(value.isCustomClass(), "a region takes numbers, strings, int lists, tensors and weights as constants, found ",
+              value.tagKind());
   constants.weights.push_back(value.toCustomClass<PackedContraction>());
   return "#" + std::to_string(constants.weights.size() - 1);
 }
@@ -112,7 +113,8 @@ class Reader {
     if (text == "true" || text == "false") return Argument::constant(text == "true");
     std::int64_t whole = 0;
     const char* const end = text.data() + text.size();
-    if (const auto [p, error] = std::from_chars(text.data(), end, whole); error == std::errc() && p == end) return Argument::constant(whole);
+    if (const auto [p, error] = std::from_chars(text.data(), end, whole); error == std::errc() && p == end)
+      return Argument::constant(whole);
     double number = 0;
     const auto [p, error] = std::from_chars(text.data(), end, number);
     check(error == std::errc() && p == end);
@@ -137,9 +139,12 @@ std::string print_instruction(const Instruction& instruction, Constants& constan
   if (!instruction.op.overload_name.empty()) text += "." + instruction.op.overload_name;
   for (const Argument& argument : instruction.arguments) {
     text += " ";
-    if (argument.kind == Argument::Kind::one) text += "%" + std::to_string(argument.registers[0]);
-    else if (argument.kind == Argument::Kind::list) text += "[" + print_list(argument.registers, "%") + "]";
-    else text += print_value(argument.value, constants);
+    if (argument.kind == Argument::Kind::one)
+      text += "%" + std::to_string(argument.registers[0]);
+    else if (argument.kind == Argument::Kind::list)
+      text += "[" + print_list(argument.registers, "%") + "]";
+    else
+      text += print_value(argument.value, constants);
   }
   return text;
 }

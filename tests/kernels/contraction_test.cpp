@@ -77,7 +77,8 @@ TEST(Contraction, ConvolutionOfRandomShapes) {
     for (const PostOp& step : chain) {
       if (!step.operands) continue;
       const std::int64_t n = bare.size(0), c = bare.size(1), h = bare.size(2), w = bare.size(3);
-      const std::vector<std::vector<std::int64_t>> shapes = {{n, c, h, w}, {1, c, 1, 1}, {n, c, 1, 1}, {n, 1, h, w}, {c, 1, 1}, {1}, {1, c, h, w}};
+      const std::vector<std::vector<std::int64_t>> shapes = {{n, c, h, w}, {1, c, 1, 1}, {n, c, 1, 1}, {n, 1, h, w},
+                                                             {c, 1, 1},    {1},          {1, c, h, w}};
       operands.push_back(at::randn(shapes[random.in(0, 6)]));
       if (operands.back().dim() == 4) operands.back() = operands.back().contiguous(at::MemoryFormat::ChannelsLast);
     }
@@ -143,9 +144,9 @@ TEST(Contraction, EveryActivation) {
   x[1] *= 1e4;  // both tails
   x[2].fill_(std::numeric_limits<float>::quiet_NaN());
   x[3][0] = std::numeric_limits<float>::infinity();
-  for (const char* text : {"relu", "relu6", "hardtanh(-0.5, 2)", "clamp(none, 3)", "clamp(0.1, none)", "leaky_relu(0.2)", "sigmoid", "tanh", "silu",
-                           "hardswish", "hardsigmoid", "gelu(none)", "gelu(tanh)", "elu(1.5, 0.7, 1.1)", "mish", "softplus(1.3, 20)", "add(0.3)",
-                           "rsub(2)", "sub(1)|mul(0.5)|div(3)"}) {
+  for (const char* text : {"relu", "relu6", "hardtanh(-0.5, 2)", "clamp(none, 3)", "clamp(0.1, none)", "leaky_relu(0.2)", "sigmoid", "tanh",
+                           "silu", "hardswish", "hardsigmoid", "gelu(none)", "gelu(tanh)", "elu(1.5, 0.7, 1.1)", "mish",
+                           "softplus(1.3, 20)", "add(0.3)", "rsub(2)", "sub(1)|mul(0.5)|div(3)"}) {
     at::Tensor y;
     ASSERT_TRUE(try_panels(x, packed->spec(), packed.get(), parse_post_ops(text), {}, y)) << text;
     // oneDNN's gelu makes NaN of +inf; ATen's own keeps it.

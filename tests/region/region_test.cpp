@@ -18,7 +18,8 @@ namespace {
 
 using Arg = Argument;
 
-c10::intrusive_ptr<PackedContraction> conv(std::int64_t in, std::int64_t out, std::int64_t kernel, std::int64_t stride = 1, std::int64_t groups = 1) {
+c10::intrusive_ptr<PackedContraction> conv(std::int64_t in, std::int64_t out, std::int64_t kernel, std::int64_t stride = 1,
+                                           std::int64_t groups = 1) {
   ContractionSpec spec;
   spec.weight = at::randn({out, in / groups, kernel, kernel}) / std::sqrt(static_cast<double>(in / groups * kernel * kernel));
   spec.bias = at::randn({out});
@@ -60,7 +61,8 @@ c10::intrusive_ptr<Region> small_network() {
   const auto gated = b.call({"aten::mul", "Tensor"}, {Arg::reg(depthwise), Arg::reg(gate)});
   const auto cat = b.call({"aten::cat", ""}, {Arg::regs({gated, block, pool}), Arg::constant(1)});
   const auto last = fused(b, "fusible::conv", cat, conv(96, 70, 1), "silu");
-  const auto average = b.call({"aten::mean", "dim"}, {Arg::reg(last), Arg::constant(std::vector<std::int64_t>{2, 3}), Arg::constant(true), Arg::constant({})});
+  const auto average = b.call({"aten::mean", "dim"},
+                              {Arg::reg(last), Arg::constant(std::vector<std::int64_t>{2, 3}), Arg::constant(true), Arg::constant({})});
   const auto flat = b.call({"aten::flatten", "using_ints"}, {Arg::reg(average), Arg::constant(1), Arg::constant(-1)});
   const auto head = fused(b, "fusible::linear", flat, linear(70, 10), "");
   b.output(head);
@@ -78,13 +80,15 @@ c10::intrusive_ptr<Region> encoder() {
     return b.call({"aten::transpose", "int"}, {Arg::reg(split), Arg::constant(1), Arg::constant(2)});
   };
   const auto q = heads(linear(64, 64)), k = heads(linear(64, 64)), v = heads(linear(64, 64));
-  const auto attention = b.call({"aten::scaled_dot_product_attention", ""}, {Arg::reg(q), Arg::reg(k), Arg::reg(v), Arg::constant({}), Arg::constant(0.0),
-                                                                             Arg::constant(false), Arg::constant({}), Arg::constant(false)});
+  const auto attention =
+      b.call({"aten::scaled_dot_product_attention", ""}, {Arg::reg(q), Arg::reg(k), Arg::reg(v), Arg::constant({}), Arg::constant(0.0),
+                                                          Arg::constant(false), Arg::constant({}), Arg::constant(false)});
   const auto back = b.call({"aten::transpose", "int"}, {Arg::reg(attention), Arg::constant(1), Arg::constant(2)});
   const auto merged = b.call({"aten::reshape", ""}, {Arg::reg(back), Arg::constant(std::vector<std::int64_t>{2, 12, 64})});
   const auto projected = fused(b, "fusible::linear", merged, linear(64, 64), "add", {x});
-  const auto norm = b.call({"aten::layer_norm", ""}, {Arg::reg(projected), Arg::constant(std::vector<std::int64_t>{64}), Arg::constant(at::randn({64})),
-                                                      Arg::constant(at::randn({64})), Arg::constant(1e-5), Arg::constant(true)});
+  const auto norm =
+      b.call({"aten::layer_norm", ""}, {Arg::reg(projected), Arg::constant(std::vector<std::int64_t>{64}), Arg::constant(at::randn({64})),
+                                        Arg::constant(at::randn({64})), Arg::constant(1e-5), Arg::constant(true)});
   const auto hidden = fused(b, "fusible::linear", norm, linear(64, 200), "gelu(none)");
   b.output(fused(b, "fusible::linear", hidden, linear(200, 64), "add", {norm}));
   return b.finish();
@@ -129,7 +133,8 @@ TEST(Region, SameBitsOnEveryCallAndForAnyNumberOfThreads) {
   for (int count : {1, 2, 3, threads}) {
     at::set_num_threads(count);
     const auto again = region->run({x});
-    for (size_t i = 0; i < first.size(); ++i) EXPECT_TRUE(at::equal(first[i], again[i])) << count << " threads, output " << i << ", " << (first[i] - again[i]).abs().max();
+    for (size_t i = 0; i < first.size(); ++i)
+      EXPECT_TRUE(at::equal(first[i], again[i])) << count << " threads, output " << i << ", " << (first[i] - again[i]).abs().max();
   }
   at::set_num_threads(threads);
 }
@@ -193,8 +198,8 @@ TEST(Region, SavedFormRoundTrips) {
   auto state = small_network()->save();
   std::get<0>(state) = 99;
   EXPECT_THROW(Region::load(state), c10::Error);
-  for (const char* damaged : {"", "%1", "%1 = aten::relu", "%1 = aten::relu %7", "%1 = aten::relu [%0", "%1 = aten::system %0", "%1 = aten::relu #0",
-                              "%9 = aten::relu %0", "%1 = aten::relu %-1", "x = y z"})
+  for (const char* damaged : {"", "%1", "%1 = aten::relu", "%1 = aten::relu %7", "%1 = aten::relu [%0", "%1 = aten::system %0",
+                              "%1 = aten::relu #0", "%9 = aten::relu %0", "%1 = aten::relu %-1", "x = y z"})
     EXPECT_THROW(Region::load({Region::kVersion, 1, {damaged}, {1}, {}, {}}), c10::Error) << damaged;
 }
 
@@ -205,7 +210,8 @@ TEST(Region, OperatorRunsInTorchScript) {
 graph(%x : Tensor, %plan : __torch__.torch.classes.fusible.Region):
   %list : Tensor[] = prim::ListConstruct(%x)
   %y : Tensor[] = fusible::region(%list, %plan)
-  return (%y))", graph.get());
+  return (%y))",
+                      graph.get());
   torch::jit::GraphFunction function("region", graph, nullptr);
   const at::Tensor x = at::randn({1, 3, 40, 40});
   EXPECT_TRUE(at::equal(function({x, region}).toTensorVector()[0], region->run({x})[0]));

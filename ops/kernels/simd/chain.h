@@ -71,8 +71,8 @@ void run_step(float* c, std::int64_t stride, std::int64_t m, std::int64_t column
   }
 }
 
-void run_chain(float* c, std::int64_t stride, std::int64_t m, std::int64_t columns, const Step* chain, std::int32_t steps, std::int64_t image,
-               std::int64_t row, std::int64_t channel) {
+void run_chain(float* c, std::int64_t stride, std::int64_t m, std::int64_t columns, const Step* chain, std::int32_t steps,
+               std::int64_t image, std::int64_t row, std::int64_t channel) {
   for (std::int32_t i = 0; i < steps; ++i) run_step(c, stride, m, columns, chain[i], image, row, channel);
 }
 

@@ -32,6 +32,7 @@ template <int M>
 void depthwise_rows(const DepthwiseTile& t) {
   std::int64_t at = 0;
   for (; at + 4 * kLanes <= t.channels; at += 4 * kLanes) depthwise_block<M, 4, false>(t, at, 0);
+  for (; at + 2 * kLanes <= t.channels; at += 2 * kLanes) depthwise_block<M, 2, false>(t, at, 0);
   for (; at + kLanes <= t.channels; at += kLanes) depthwise_block<M, 1, false>(t, at, 0);
   if (at < t.channels) depthwise_block<M, 1, true>(t, at, t.channels - at);
 }

@@ -39,19 +39,21 @@ inline Vector read(const float* p, std::int64_t n) { return n == kLanes ? load(p
 inline void write(float* p, Vector v, std::int64_t n) { n == kLanes ? store(p, v) : store_part(p, v, n); }
 
 // Two passes, the mean first: the variance does not cancel.
-void layer_norm(const float* x, const float* added, float* sum, std::int64_t rows, std::int64_t width, const float* weight, const float* bias,
-                double eps, float* y) {
+void layer_norm(const float* x, const float* added, float* sum, std::int64_t rows, std::int64_t width, const float* weight,
+                const float* bias, double eps, float* y) {
   for (std::int64_t r = 0; r < rows; ++r) {
     const float* in = x + r * width;
     float* out = y + r * width;
-    const double mean = sum_of(width, [&](std::int64_t i, std::int64_t n) {
-      Vector v = read(in + i, n);
-      if (added) {
-        v += read(added + r * width + i, n);
-        write(sum + r * width + i, v, n);
-      }
-      return v;
-    }) / static_cast<double>(width);
+    const double mean = sum_of(width,
+                               [&](std::int64_t i, std::int64_t n) {
+                                 Vector v = read(in + i, n);
+                                 if (added) {
+                                   v += read(added + r * width + i, n);
+                                   write(sum + r * width + i, v, n);
+                                 }
+                                 return v;
+                               }) /
+                        static_cast<double>(width);
     if (added) in = sum + r * width;
     const Vector centre = splat(static_cast<float>(mean));
     const double square = sum_of(width, [&](std::int64_t i, std::int64_t n) {

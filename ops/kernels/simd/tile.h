@@ -1,6 +1,7 @@
 #pragma once
-// The micro-kernel of every contraction: M rows by N vectors of accumulators in registers, one broadcast of a row's element against a row of
-// the packed panel. Each element is summed in the order of taps and depth whatever M and N are, so that results do not depend on the tiling.
+// The micro-kernel of every contraction: M rows by N vectors of accumulators in registers, one broadcast of a row's element against a row
+// of the packed panel. Each element is summed in the order of taps and depth whatever M and N are, so that results do not depend on the
+// tiling.
 
 #include "ops/kernels/simd/chain.h"
 
@@ -17,15 +18,15 @@ constexpr int most_rows(int vectors) { return kAccumulators / vectors < kMostRow
 template <int M, int N>
 void multiply(const Tile& t, float* c, std::int64_t c_stride, const float* added, std::int64_t added_stride, const Step* bounds) {
   Vector sum[M][N];
-  FUSIBLE_UNROLL for (int n = 0; n < N; ++n) {
-    const Vector bias = load(t.bias + n * kLanes);
-    FUSIBLE_UNROLL for (int m = 0; m < M; ++m) sum[m][n] = bias;
-  }
+  const float* const start = t.resume ? c : t.bias;
+  const std::int64_t start_stride = t.resume ? c_stride : 0;
+  FUSIBLE_UNROLL for (int m = 0; m < M; ++m) FUSIBLE_UNROLL for (int n = 0; n < N; ++n) sum[m][n] =
+      load(start + m * start_stride + n * kLanes);
   const float* w = t.weights;
   const float* next = t.prefetch;
   for (std::int64_t tap = 0; tap < t.taps; ++tap) {
     const float* row[M];
-    FUSIBLE_UNROLL for (int m = 0; m < M; ++m) row[m] = t.rows[tap * t.tap_stride + m];
+    FUSIBLE_UNROLL for (int m = 0; m < M; ++m) row[m] = t.rows[tap * t.tap_stride + m] + t.offset;
     for (std::int64_t k = 0; k < t.depth; ++k) {
       Vector b[N];
       FUSIBLE_UNROLL for (int n = 0; n < N; ++n) {
@@ -42,15 +43,14 @@ void multiply(const Tile& t, float* c, std::int64_t c_stride, const float* added
     }
   }
   if (added)
-    FUSIBLE_UNROLL for (int m = 0; m < M; ++m)
-      FUSIBLE_UNROLL for (int n = 0; n < N; ++n) sum[m][n] += load(added + m * added_stride + n * kLanes);
+    FUSIBLE_UNROLL for (int m = 0; m < M; ++m) FUSIBLE_UNROLL for (int n = 0; n < N; ++n) sum[m][n] +=
+        load(added + m * added_stride + n * kLanes);
   if (bounds) {
     const Vector low = splat(bounds->a), high = splat(bounds->b);
-    FUSIBLE_UNROLL for (int m = 0; m < M; ++m)
-      FUSIBLE_UNROLL for (int n = 0; n < N; ++n) sum[m][n] = at_most(at_least(sum[m][n], low), high);
+    FUSIBLE_UNROLL for (int m = 0; m < M; ++m) FUSIBLE_UNROLL for (int n = 0; n < N; ++n) sum[m][n] =
+        at_most(at_least(sum[m][n], low), high);
   }
-  FUSIBLE_UNROLL for (int m = 0; m < M; ++m)
-    FUSIBLE_UNROLL for (int n = 0; n < N; ++n) store(c + m * c_stride + n * kLanes, sum[m][n]);
+  FUSIBLE_UNROLL for (int m = 0; m < M; ++m) FUSIBLE_UNROLL for (int n = 0; n < N; ++n) store(c + m * c_stride + n * kLanes, sum[m][n]);
 }
 
 using Multiply = void (*)(const Tile&, float*, std::int64_t, const float*, std::int64_t, const Step*);
@@ -80,6 +80,7 @@ void run_tile(const Tile& t) {
     for (std::int32_t m = 0; m < t.m; ++m) __builtin_memcpy(t.c + m * t.c_stride, scratch + m * width, t.columns * sizeof(float));
     return;
   }
+  if (!t.finish) return kMultiplies.of[t.vectors][t.m](t, t.c, t.c_stride, nullptr, 0, nullptr);
   const Step* step = t.chain;
   const Step* const end = t.chain + t.steps;
   const float* added = nullptr;
