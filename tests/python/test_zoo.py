@@ -142,6 +142,8 @@ def test_two_threads_at_once(subject):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_scripted_and_traced_come_out_alike(name):
+def test_scripted_and_traced_come_out_alike(name, request):
+    if name == "vit_b_16":
+        request.applymarker(pytest.mark.xfail(strict=True, reason="tracing takes MultiheadAttention's fast operator, scripting keeps its branches and linears"))
     scripted, traced = (fusible.lint(load(name, form)) for form in archives.FORMS)
     assert patterns(scripted) == patterns(traced)
