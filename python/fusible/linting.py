@@ -43,20 +43,10 @@ def _mapping(text: str) -> tuple[str, str]:
     return there, here
 
 
-def add_lint_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `fusible lint` takes beside the models. Nothing has a default here: what is absent comes from the settings file."""
+def add_output_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where results go, and how the model's source is named and shown."""
     add = parser.add_argument
-    add("--select", type=_codes, metavar="CODES", help="report only these codes or prefixes (FUS2,FUS301)")
-    add("--ignore", type=_codes, metavar="CODES", help="leave out these codes or prefixes")
-    add("--error", type=_codes, metavar="CODES", help="raise these codes or prefixes to errors")
-    add("--fail-on", choices=config.LEVELS, help="the least severity that makes the exit code 1 (default: warning)")
-    add("--exit-zero", action="store_true", default=None, help="exit 0 whatever is found")
-    add("--output-format", choices=FORMATS, help="default: full, or FUSIBLE_OUTPUT_FORMAT")
     add("-o", "--output", type=Path, metavar="FILE", help="write the results there instead of to stdout")
-    add("--baseline", metavar="FILE", help="only findings that are not in FILE count")
-    add("--write-baseline", type=Path, metavar="FILE", help="write the findings to FILE and exit 0")
-    add("--statistics", action="store_true", help="print counts per code instead of findings")
-    add("--show-fused", action="store_true", default=None, help="list what is fused, too")
     add("--no-source", dest="source", action="store_false", default=None, help="print no source lines")
     add("--source-root", metavar="DIR", help="where the model's Python files lie (default: .)")
     add(
@@ -66,9 +56,38 @@ def add_lint_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="THERE=HERE",
         help="prefix of paths on the exporting machine, and its place here",
     )
+    add("--color", choices=("auto", "always", "never"), default="auto")
+
+
+def style_of(args: argparse.Namespace, stdout: TextIO, settings: config.Settings | None = None) -> Style:
+    """How `args` and, where they are silent, `settings` want results written."""
+    settings = settings or config.Settings()
+    source_root = args.source_root if args.source_root is not None else settings.source_root
+    return replace(
+        for_stream(stdout, args.color if args.output is None else "never"),
+        show_fused=settings.show_fused,
+        source=settings.source if args.source is None else args.source,
+        source_root=Path(source_root),
+        path_map=dict(args.path_map) if args.path_map else settings.path_map,
+    )
+
+
+def add_lint_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `fusible lint` takes beside the models. Nothing has a default here: what is absent comes from the settings file."""
+    add = parser.add_argument
+    add_output_arguments(parser)
+    add("--select", type=_codes, metavar="CODES", help="report only these codes or prefixes (FUS2,FUS301)")
+    add("--ignore", type=_codes, metavar="CODES", help="leave out these codes or prefixes")
+    add("--error", type=_codes, metavar="CODES", help="raise these codes or prefixes to errors")
+    add("--fail-on", choices=config.LEVELS, help="the least severity that makes the exit code 1 (default: warning)")
+    add("--exit-zero", action="store_true", default=None, help="exit 0 whatever is found")
+    add("--output-format", choices=FORMATS, help="default: full, or FUSIBLE_OUTPUT_FORMAT")
+    add("--baseline", metavar="FILE", help="only findings that are not in FILE count")
+    add("--write-baseline", type=Path, metavar="FILE", help="write the findings to FILE and exit 0")
+    add("--statistics", action="store_true", help="print counts per code instead of findings")
+    add("--show-fused", action="store_true", default=None, help="list what is fused, too")
     add("--min-fused", type=float, metavar="SHARE", help="fail when less of a model is fused (0.95)")
     add("--max-missed-bytes", type=config.parse_size, metavar="SIZE", help="fail when missed fusions of a model cost more memory traffic")
-    add("--color", choices=("auto", "always", "never"), default="auto")
     add("--config", type=Path, metavar="FILE", help="use this settings file instead of the closest one")
     add("--isolated", action="store_true", help="use no settings file")
     add("--show-settings", action="store_true", help="print the settings and exit")
@@ -162,7 +181,8 @@ def _accept_baseline(reports: list[Report], path: Path, log: TextIO) -> list[Rep
     ]
 
 
-def _write(text: str, output: Path | None, stdout: TextIO) -> None:
+def write(text: str, output: Path | None, stdout: TextIO) -> None:
+    """To the file `output`, whose folder is made, or to `stdout`."""
     if output is None:
         stdout.write(text)
     else:
@@ -188,13 +208,7 @@ def run_lint(
         if args.show_settings:
             stdout.write(config.show(settings))
             return CLEAN
-        style = replace(
-            for_stream(stdout, args.color if args.output is None else "never"),
-            show_fused=settings.show_fused,
-            source=settings.source,
-            source_root=Path(settings.source_root),
-            path_map=settings.path_map,
-        )
+        style = style_of(args, stdout, settings)
         unusable, done = 0, []
         for report in reports:
             if isinstance(report, Unusable):
@@ -208,7 +222,7 @@ def run_lint(
         broken = [text for r in done for text in broken_budgets(r, settings)]
         if settings.baseline:
             done = _accept_baseline(done, Path(settings.baseline), log)
-        _write(statistics(done) if args.statistics else render(settings.output_format, done, style), args.output, stdout)
+        write(statistics(done) if args.statistics else render(settings.output_format, done, style), args.output, stdout)
     except (config.ConfigError, baseline.BaselineError) as error:
         print(f"error: {error}", file=log)
         return UNUSABLE

@@ -172,7 +172,7 @@ def test_bench_gives_a_ratio_with_its_spread(archive, capsys):
     assert code == 2 and "could not be timed" in stderr
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["--cmake-prefix"], ["rule", "FUS201"], ["patterns"], ["lint", "--help"], ["fuse", "--help"],
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["--cmake-prefix"], ["rule", "FUS201"], ["patterns"], ["lint", "--help"], ["diff", "--help"], ["fuse", "--help"],
                                        ["bench", "--help"], ["doctor", "--help"]], ids=" ".join)
 def test_what_needs_no_torch_does_not_import_it(arguments, tmp_path):
     (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
@@ -196,6 +196,6 @@ def processor_seconds(command, env):
 
 
 def test_every_help_has_an_example(capsys):
-    for verb in ("fuse", "lint", "rule", "patterns", "doctor", "bench"):
+    for verb in ("fuse", "lint", "diff", "rule", "patterns", "doctor", "bench"):
         code, stdout, _ = run(capsys, verb, "--help")
         assert code == 0 and f"examples:\n  fusible {verb}" in stdout

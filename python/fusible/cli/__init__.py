@@ -9,6 +9,7 @@ from collections.abc import Sequence
 VERBS = {
     "fuse": "write a fused copy of a model",
     "lint": "say what fuse would do with models, and why not more",
+    "diff": "say what stopped being fused between two archives of a model, and why",
     "rule": "explain a diagnostic code",
     "patterns": "list or print the built-in patterns",
     "doctor": "versions, machine, and what a model needs, for a bug report",

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import import_module
 
+from fusible.comparison import Comparison
 from fusible.render.style import PLAIN, Style
 from fusible.report import Report
 
 FORMATS = ("full", "concise", "json", "sarif", "github", "gitlab", "junit", "rdjson", "remarks", "markdown", "html")
+COMPARISON_FORMATS = ("full", "json", "github", "markdown")
 
-__all__ = ["FORMATS", "PLAIN", "Style", "render"]
+__all__ = ["COMPARISON_FORMATS", "FORMATS", "PLAIN", "Style", "render", "render_comparison"]
 
 
 def render(name: str, reports: Sequence[Report], style: Style = PLAIN) -> str:
@@ -18,3 +20,10 @@ def render(name: str, reports: Sequence[Report], style: Style = PLAIN) -> str:
     if name not in FORMATS:
         raise ValueError(f"a format was needed (one of {', '.join(FORMATS)}), found {name!r}")
     return import_module(f"fusible.render.{name}").render(reports, style)
+
+
+def render_comparison(name: str, comparison: Comparison, style: Style = PLAIN) -> str:
+    """Raises ValueError for a format that is not in COMPARISON_FORMATS."""
+    if name not in COMPARISON_FORMATS:
+        raise ValueError(f"a format was needed (one of {', '.join(COMPARISON_FORMATS)}), found {name!r}")
+    return import_module(f"fusible.render.{name}").render_comparison(comparison, style)

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fusible.comparison import BECAME, STOPPED, Comparison, compare
 from fusible.render import summary
 from fusible.render.style import SEVERITY_COLOUR, Style, active, named, printable
 from fusible.report import Diagnostic, Location, Report
@@ -157,3 +158,16 @@ def render(reports: Sequence[Report], style: Style) -> str:
             parts.append("\n".join(_passed(report, style)) + "\n")
     parts += [summary.line(report) for report in reports]
     return "\n".join([*parts, summary.totals(reports)]) + "\n"
+
+
+COMPARISON_COLOUR = {STOPPED: "red", BECAME: "green"}
+
+
+def render_comparison(comparison: Comparison, style: Style) -> str:
+    """The causes first, then every change in a line of its own."""
+    comparison = compare(printable(comparison.old), printable(comparison.new))
+    parts = [finding(d, comparison.new, style) + "\n" for d in comparison.causes]
+    for item in comparison.changes:
+        head = style.paint(f"{item.kind:<8}", COMPARISON_COLOUR.get(item.kind, "blue"))
+        parts.append(f"{head}  {summary.change(item, comparison)}")
+    return "\n".join([*parts, summary.compared(comparison)]) + "\n"

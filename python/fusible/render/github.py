@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fusible.comparison import STOPPED, Comparison
+from fusible.render import summary
 from fusible.render.style import Style, active, annotated, sentence
-from fusible.report import Report
+from fusible.report import Diagnostic, Report
 
 COMMAND = {"note": "notice", "warning": "warning", "error": "error"}
 
@@ -18,14 +20,29 @@ def _property(text: str) -> str:
     return _data(text).replace(":", "%3A").replace(",", "%2C")
 
 
+def _command(command: str, title: str, diagnostic: Diagnostic, text: str, report: Report, style: Style) -> str:
+    path, place = annotated(diagnostic, report, style)
+    where = f",line={place.line},col={max(place.column, 1)}" if place else ""
+    return f"::{command} title={_property(title)},file={_property(path)}{where}::{_data(text)}\n"
+
+
 def render(reports: Sequence[Report], style: Style) -> str:
-    lines = []
-    for report in reports:
-        for d in active(report):
-            path, place = annotated(d, report, style)
-            where = f",line={place.line},col={max(place.column, 1)}" if place else ""
-            lines.append(
-                f"::{COMMAND[d.severity]} title={_property(f'fusible {d.code} {d.name}')},file={_property(path)}{where}"
-                f"::{_data(sentence(d))}"
-            )
-    return "".join(line + "\n" for line in lines)
+    return "".join(
+        _command(COMMAND[d.severity], f"fusible {d.code} {d.name}", d, sentence(d), report, style)
+        for report in reports
+        for d in active(report)
+    )
+
+
+def render_comparison(comparison: Comparison, style: Style) -> str:
+    """An error per cause; what stopped without one is an error of the model itself."""
+    lines, new = [], comparison.new
+    for cause in comparison.causes:
+        places = [summary.change(c, comparison) for c in comparison.of(STOPPED) if c.why and c.why.fingerprint == cause.fingerprint]
+        title = f"fusible {cause.code} {cause.name}: stopped being fused"
+        lines.append(_command("error", title, cause, sentence(cause) + "\n" + "\n".join(places), new, style))
+    for change in comparison.of(STOPPED):
+        if not change.why:
+            text = _data(summary.change(change, comparison))
+            lines.append(f"::error title=fusible%3A stopped being fused,file={_property(style.model_uri(new))}::{text}\n")
+    return "".join(lines)

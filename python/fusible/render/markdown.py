@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fusible.comparison import Comparison
 from fusible.render import summary
 from fusible.render.style import Style, active, annotated, named
 from fusible.report import Report
@@ -30,3 +31,14 @@ def render(reports: Sequence[Report], style: Style) -> str:
             name = named(d.sites[0], report) if d.sites else ""
             lines.append(f"| {d.severity} | **{d.code}** {_cell(d.message)} | {_cell(name)} | {_cell(where)} | {len(d.sites) or ''} |")
     return "\n".join([*lines, "", summary.totals(reports)]) + "\n"
+
+
+def render_comparison(comparison: Comparison, style: Style) -> str:
+    lines = [_cell(summary.compared(comparison))]
+    if comparison.changes:
+        lines += ["", "| | module | before | after | why |", "|---|---|---|---|---|"]
+    for change in comparison.changes:
+        name = named(change.verdict.site, comparison.new if change.new else comparison.old)
+        why = f"**{change.why.code}** {_cell(change.why.message)}" if change.why else ""
+        lines.append(f"| {change.kind} | {_cell(name)} | {_cell(summary.state(change.old))} | {_cell(summary.state(change.new))} | {why} |")
+    return "\n".join(lines) + "\n"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from fusible.render.style import active
-from fusible.report import Report
+from fusible.comparison import KINDS, Change, Comparison
+from fusible.render.style import active, named
+from fusible.report import Report, Verdict
 
 
 def fused_patterns(report: Report) -> Counter[str]:
@@ -57,3 +58,32 @@ def amount(n: float) -> str:
             return f"{n:.0f} B" if unit == "B" else f"{n:.1f} {unit}"
         n /= 1000
     return f"{n:.1f} GB"
+
+
+SAYS = {"stopped": "stopped being fused", "accepted": "stopped being fused, and it is accepted", "became": "became fused",
+        "reason": "not fused for another reason", "appeared": "only in the new model", "vanished": "only in the old model"}
+
+
+def state(verdict: Verdict | None) -> str:
+    """ "fused conv+relu", "linear not fused (FUS303)"."""
+    if verdict is None:
+        return "not there"
+    name = verdict.pattern or verdict.site.op.rpartition("::")[2]
+    return f"fused {name}" if verdict.status == "fused" else f"{name} not fused ({verdict.code})"
+
+
+def change(item: Change, comparison: Comparison) -> str:
+    """ "stem.conv: fused conv+relu -> conv not fused (FUS201)"."""
+    report = comparison.new if item.new else comparison.old
+    after = state(item.new) + (f" ({item.why.code})" if item.new and item.new.status == "fused" and item.why and item.kind != "became" else "")
+    return f"{named(item.verdict.site, report)}: " + (after if not item.old else f"{state(item.old)} -> {after}" if item.new else state(item.old))
+
+
+def compared(comparison: Comparison) -> str:
+    """ "old.pt -> new.pt  17 -> 16 of 23 candidates fused: 1 stopped being fused"."""
+    old, new = comparison.old, comparison.new
+    before, after = old.counts, new.counts
+    of = f"{after['candidates']}" if before["candidates"] == after["candidates"] else f"{before['candidates']} -> {after['candidates']}"
+    counts = [f"{comparison.counts[kind]} {SAYS[kind]}" for kind in KINDS if comparison.counts[kind]]
+    return f"{old.model or 'old'} -> {new.model or 'new'}  {before['fused']} -> {after['fused']} of {of} candidates fused: " + (
+        ", ".join(counts) or "no change")
