@@ -64,10 +64,15 @@ Decided<std::optional<Affine>> binary_affine(const patterns::View& view, bool ch
 // weight' = scale * weight, bias' = scale * bias + shift, in float64, rounded once (S15).
 ContractionSpec fold(ContractionSpec spec, const std::vector<Affine>& affines);
 
+// What walks start from, and what they may take in several nodes at once, by the value it starts from.
+std::vector<patterns::View> contractions_of(Graph& graph, const patterns::Matcher& matcher, const Facts& facts);
+using Composites = std::unordered_multimap<const Value*, const patterns::View*>;
+Composites by_start(const std::vector<patterns::View>& composites);
+
 struct WalkContext {
   const Facts& facts;
   const patterns::Matcher& matcher;
-  const std::unordered_multimap<const Value*, const patterns::View*>& composites;  // by the value they start from
+  const Composites& composites;
   const std::unordered_set<const Node*>& claimed;
   bool strict = false;
 };

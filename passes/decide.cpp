@@ -20,13 +20,13 @@ class Decider {
   Decision run() {
     match_ = matcher_.match(*method_.graph, facts_.constant_of());
     // Decomposed activations differ from the operator at infinities, where an inner step overflows.
-    for (const View& view : match_.composites) {
-      if (view["x"] && !options_.strict) composites_.emplace(view["x"], &view);
-    }
+    if (!options_.strict) composites_ = by_start(match_.composites);
     take_rules();
-    collect_anchors();
     // Later anchors first: of a sum of two contractions, the one computed last takes it, and the other moves nowhere.
-    for (auto it = anchors_.rbegin(); it != anchors_.rend(); ++it) take_chain(*it);
+    const auto anchors = contractions_of(*method_.graph, matcher_, facts_);
+    for (auto it = anchors.rbegin(); it != anchors.rend(); ++it) {
+      if (!claimed_.count(it->root)) take_chain(*it);
+    }
     std::reverse(decision_.chains.begin(), decision_.chains.end());
     drop_moot_findings();
     note_shared_weights();
@@ -120,14 +120,6 @@ class Decider {
     finding.matched = miss.matched;
     finding.steps = static_cast<int>(miss.rule->match.size());
     decision_.findings.push_back(std::move(finding));
-  }
-
-  void collect_anchors() {
-    for_each_node(method_.graph->block(), [&](Node* node) {
-      if (claimed_.count(node)) return;
-      auto view = matcher_.view(node, facts_.constant_of());
-      if (view && view->entry->kind == Entry::Kind::contraction) anchors_.push_back(std::move(*view));
-    });
   }
 
   void take_chain(const View& view) {
@@ -341,9 +333,8 @@ class Decider {
   const Declined& declined_;
   std::vector<Verdict>& verdicts_;
   patterns::Matcher::Result match_;
-  std::unordered_multimap<const Value*, const View*> composites_;
+  Composites composites_;
   std::unordered_set<const Node*> claimed_;
-  std::vector<View> anchors_;
   Decision decision_;
 };
 

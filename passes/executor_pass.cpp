@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 
 #include <torch/csrc/jit/api/function_impl.h>
 #include <torch/csrc/jit/passes/pass_manager.h>
@@ -11,7 +12,7 @@
 #include <torch/csrc/jit/runtime/profiling_graph_executor_impl.h>
 
 #include "passes/dead_code.h"
-#include "passes/decide.h"
+#include "passes/rewrite.h"
 
 namespace fusible {
 
@@ -38,33 +39,6 @@ std::optional<std::vector<Value*>> unpacked_operands(Graph& graph, const pattern
   return std::vector<Value*>{view["x"], weight, bias, view["stride"], view["padding"], view["dilation"], transposed, output_padding, view["groups"]};
 }
 
-bool replace_chain(Graph& graph, const Chain& chain, const patterns::View& anchor, std::unordered_map<const Value*, Value*>& results) {
-  torch::jit::WithInsertPoint here(chain.root());
-  auto operands = unpacked_operands(graph, anchor);
-  if (!operands) return false;
-  const auto current = [&](Value* value) {
-    auto it = results.find(value);
-    return it == results.end() ? value : it->second;
-  };
-  std::string post_ops;
-  std::vector<Value*> tensors;
-  for (const auto& step : chain.steps) {
-    post_ops += (post_ops.empty() ? "" : "|") + step.text;
-    for (Value* operand : step.operands) tensors.push_back(current(operand));
-  }
-  for (Value*& operand : *operands) operand = current(operand);
-  operands->push_back(graph.insertConstant(post_ops));
-  operands->push_back(graph.insertNode(graph.createList(c10::TensorType::get(), tensors))->output());
-  const auto symbol = c10::Symbol::fromQualString(chain.entry->name == "linear" ? "fusible::linear_unpacked" : "fusible::conv_unpacked");
-  Node* fused = graph.insertNode(graph.create(symbol, *operands));
-  fused->copyMetadata(chain.anchor);
-  fused->output()->setType(c10::TensorType::get());
-  Value* old = chain.root()->output();
-  old->replaceAllUsesWith(fused->output());
-  results[old] = fused->output();
-  return true;
-}
-
 void fuse_plan(const std::shared_ptr<Graph>& graph) {
   const auto held = patterns::matcher();
   const patterns::Matcher& matcher = *held;
@@ -72,17 +46,9 @@ void fuse_plan(const std::shared_ptr<Graph>& graph) {
   MethodGraph method;
   method.graph = graph;
   const Facts facts(method, none);
-  const auto constant = facts.constant_of();
-  const auto found = matcher.match(*graph, constant);
-  std::unordered_multimap<const Value*, const patterns::View*> composites;
-  for (const auto& view : found.composites) {
-    if (view["x"]) composites.emplace(view["x"], &view);
-  }
-  std::vector<patterns::View> anchors;
-  for_each_node(graph->block(), [&](Node* node) {
-    auto view = matcher.view(node, constant);
-    if (view && view->entry->kind == patterns::Entry::Kind::contraction) anchors.push_back(std::move(*view));
-  });
+  const auto found = matcher.match(*graph, facts.constant_of());
+  const Composites composites = by_start(found.composites);
+  const auto anchors = contractions_of(*graph, matcher, facts);
   std::unordered_set<const Node*> claimed;
   std::vector<std::pair<Chain, const patterns::View*>> chains;
   for (auto it = anchors.rbegin(); it != anchors.rend(); ++it) {
@@ -95,46 +61,94 @@ void fuse_plan(const std::shared_ptr<Graph>& graph) {
     for (Node* node : chain.nodes()) claimed.insert(node);
     chains.emplace_back(std::move(chain), &*it);
   }
-  std::unordered_map<const Value*, Value*> results;
+  Results results;
   std::vector<Node*> replaced;
   for (auto it = chains.rbegin(); it != chains.rend(); ++it) {
-    if (!replace_chain(*graph, it->first, *it->second, results)) continue;
-    const auto nodes = it->first.nodes();
+    const auto& [chain, anchor] = *it;
+    torch::jit::WithInsertPoint here(chain.root());
+    auto operands = unpacked_operands(*graph, *anchor);
+    if (!operands) continue;
+    emit_operator(*graph, chain.entry->name == "linear" ? "fusible::linear_unpacked" : "fusible::conv_unpacked", std::move(*operands), chain, results);
+    const auto nodes = chain.nodes();
     replaced.insert(replaced.end(), nodes.begin(), nodes.end());
   }
-  for (auto it = replaced.rbegin(); it != replaced.rend(); ++it) (*it)->destroy();
+  remove_nodes(replaced);
   eliminate_dead_code(graph);
+}
+
+// The plans that the executor showed us, for as long as it keeps them. A plan's graph is the one that the pass leaves behind.
+class Plans {
+ public:
+  void add(const std::shared_ptr<Graph>& graph, bool on) {
+    std::lock_guard lock(mutex_);
+    std::erase_if(seen_, [](const auto& plan) { return plan.first.expired(); });
+    seen_[graph] = on;
+  }
+  // Whether the plan was made while the pass was on; a plan that was never shown was not.
+  bool made_while_on(const std::shared_ptr<Graph>& graph) const {
+    std::lock_guard lock(mutex_);
+    auto it = seen_.find(graph);
+    return it != seen_.end() && it->second;
+  }
+  std::size_t made_while_off() const {
+    std::lock_guard lock(mutex_);
+    return std::count_if(seen_.begin(), seen_.end(), [](const auto& plan) { return !plan.second && !plan.first.expired(); });
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::map<std::weak_ptr<Graph>, bool, std::owner_less<>> seen_;
+};
+
+Plans& plans() {
+  static Plans known;
+  return known;
 }
 
 // A graph that cannot be treated runs as it is: the host never sees an exception from here.
 void pass(std::shared_ptr<Graph>& graph) {
-  if (!switched_on().load(std::memory_order_relaxed)) return;
-  auto trial = graph->copy();
-  try {
-    fuse_plan(trial);
-    trial->lint();
-  } catch (const std::exception& error) {
-    TORCH_WARN("fusible left a graph as it was: ", error.what());
-    return;
+  const bool on = switched_on().load(std::memory_order_relaxed);
+  if (on) {
+    auto trial = graph->copy();
+    try {
+      fuse_plan(trial);
+      trial->lint();
+      graph = trial;
+    } catch (const std::exception& error) {
+      TORCH_WARN("fusible left a graph as it was: ", error.what());
+    }
   }
-  graph = trial;
+  plans().add(graph, on);
 }
 
 const torch::jit::RegisterPostPass registered(pass);
 
-bool has_plan_made_before(torch::jit::Method method) {
-  auto& function = torch::jit::toGraphFunction(method.function());
-  try {
-    const auto state = function.get_executor().getDebugState();
-    for (const auto& [spec, plan] : state.execution_plans) {
-      bool ours = false;
-      for_each_node(plan.graph->block(), [&](Node* node) { ours |= std::strcmp(node->kind().ns().toUnqualString(), "fusible") == 0; });
-      if (!ours) return true;
-    }
-  } catch (const std::exception&) {
-    // The executor has made no optimised plan yet.
+bool is_trainable(const torch::jit::Module& module) {
+  for (const at::Tensor& parameter : module.parameters()) {
+    if (parameter.defined() && parameter.requires_grad()) return true;
   }
   return false;
+}
+
+// A first call without optimised execution leaves submodules called, not inlined, for good: there is nothing to fuse in the plan.
+bool calls_modules(const std::shared_ptr<Graph>& graph) {
+  bool found = false;
+  for_each_node(graph->block(), [&](Node* node) {
+    found |= node->kind() == torch::jit::prim::CallMethod && node->input(0)->type()->kind() == c10::TypeKind::ClassType;
+  });
+  return found;
+}
+
+bool has_plan_of_another_kind(torch::jit::Method method) {
+  auto& function = torch::jit::toGraphFunction(method.function());
+  try {
+    const auto made = function.get_executor().getDebugState().execution_plans;
+    return std::any_of(made.begin(), made.end(), [](const auto& plan) {
+      return !plans().made_while_on(plan.second.graph) || calls_modules(plan.second.graph);
+    });
+  } catch (const std::exception&) {
+    return false;  // the executor has made no plan yet
+  }
 }
 
 }  // namespace
@@ -146,17 +160,22 @@ bool enabled() { return switched_on(); }
 std::vector<std::string> why_not_running(const torch::jit::Module* module) {
   std::vector<std::string> reasons;
   if (!enabled()) reasons.push_back("the pass is off: call fusible.enable(), or set FUSIBLE_ENABLE=1 before the library is loaded");
-  if (at::GradMode::is_enabled())
-    reasons.push_back("grad mode is on: the executor calls no pass on plans made now; run the first calls under torch.no_grad()");
+  if (at::GradMode::is_enabled() && (!module || is_trainable(*module)))
+    reasons.push_back("grad mode is on: no pass is called for a model whose parameters require grad in its first call; make it under torch.no_grad()");
   if (!torch::jit::getGraphExecutorOptimize())
-    reasons.push_back("optimised execution is off (torch.jit.optimized_execution(False), DISABLE_OPTIMIZED_EXECUTION): no pass is called");
-  if (!torch::jit::getProfilingMode() || !torch::jit::getExecutorMode())
-    reasons.push_back("the profiling executor is off (getProfilingMode() or getExecutorMode() is false): no pass is called");
-  if (module) {
-    for (const auto& method : module->get_methods()) {
-      if (has_plan_made_before(method))
-        reasons.push_back("method '" + method.name() + "' has a plan that was made before: load the model again after enable()");
-    }
+    reasons.push_back("optimised execution is off: no pass is called; leave torch.jit.optimized_execution(False) (Triton: DISABLE_OPTIMIZED_EXECUTION)");
+  // The older executor, which getExecutorMode() = false chooses, calls passes and does not profile.
+  if (torch::jit::getExecutorMode() && !torch::jit::getProfilingMode())
+    reasons.push_back("profiling is off: no pass is called; set torch::jit::getProfilingMode() to true before the first call");
+  if (!module) {
+    if (const auto older = plans().made_while_off())
+      reasons.push_back("plans made before enable(): " + std::to_string(older) + "; they stay as they are, load those models again");
+    return reasons;
+  }
+  for (const auto& method : module->get_methods()) {
+    if (has_plan_of_another_kind(method))
+      reasons.push_back("method '" + method.name() + "' has a plan that was made before enable(), in grad mode or without optimised execution: " +
+                        "load the model again");
   }
   return reasons;
 }

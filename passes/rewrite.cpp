@@ -32,32 +32,6 @@ Value* packed_attribute(Graph& graph, const std::string& name, std::map<std::str
   return value;
 }
 
-// A chain's input or operand may be the result of a chain that is rewritten already.
-using Results = std::unordered_map<const Value*, Value*>;
-Value* current(Value* value, const Results& results) {
-  auto it = results.find(value);
-  return it == results.end() ? value : it->second;
-}
-
-Value* emit_fused(Graph& graph, const Chain& chain, const Results& results, const std::string& attribute, std::map<std::string, Value*>& known) {
-  Value* packed = packed_attribute(graph, attribute, known);
-  std::string post_ops;
-  std::vector<Value*> operands;
-  for (const auto& step : chain.steps) {
-    if (step.affine) continue;
-    post_ops += (post_ops.empty() ? "" : "|") + step.text;
-    for (Value* operand : step.operands) operands.push_back(current(operand, results));
-  }
-  torch::jit::WithInsertPoint here(chain.root());
-  Node* list = graph.insertNode(graph.createList(c10::TensorType::get(), operands));
-  Value* text = graph.insertConstant(post_ops);
-  Node* fused = graph.insertNode(graph.create(c10::Symbol::fromQualString("fusible::" + chain.entry->name), {current(chain.input, results), packed, text, list->output()}));
-  fused->copyMetadata(chain.anchor);
-  list->copyMetadata(chain.anchor);
-  fused->output()->setType(c10::TensorType::get());
-  return fused->output();
-}
-
 }  // namespace
 
 std::string PackedStore::add(const ContractionSpec& spec, const std::vector<Affine>& affines) {
@@ -82,28 +56,57 @@ std::string PackedStore::add(const ContractionSpec& spec, const std::vector<Affi
   return name;
 }
 
+Value* Results::current(Value* value) const {
+  auto it = results_.find(value);
+  return it == results_.end() ? value : it->second;
+}
+
+void Results::replace(Value* old, Value* result) {
+  old->replaceAllUsesWith(result);
+  results_[old] = result;
+}
+
+void emit_operator(Graph& graph, const std::string& name, std::vector<Value*> operands, const Chain& chain, Results& results) {
+  for (Value*& operand : operands) operand = results.current(operand);
+  std::string post_ops;
+  std::vector<Value*> tensors;
+  for (const auto& step : chain.steps) {
+    if (step.affine) continue;
+    post_ops += (post_ops.empty() ? "" : "|") + step.text;
+    for (Value* operand : step.operands) tensors.push_back(results.current(operand));
+  }
+  torch::jit::WithInsertPoint here(chain.root());
+  Node* list = graph.insertNode(graph.createList(c10::TensorType::get(), tensors));
+  operands.insert(operands.end(), {graph.insertConstant(post_ops), list->output()});
+  Node* fused = graph.insertNode(graph.create(c10::Symbol::fromQualString(name), operands));
+  fused->copyMetadata(chain.anchor);
+  list->copyMetadata(chain.anchor);
+  fused->output()->setType(c10::TensorType::get());
+  results.replace(chain.root()->output(), fused->output());
+}
+
+void remove_nodes(const std::vector<Node*>& nodes) {
+  for (auto it = nodes.rbegin(); it != nodes.rend(); ++it) {
+    if (std::none_of((*it)->outputs().begin(), (*it)->outputs().end(), [](const Value* output) { return output->hasUses(); })) (*it)->destroy();
+  }
+}
+
 void rewrite(MethodGraph& method, const Decision& decision, const Options& options, PackedStore& store) {
   Graph& graph = *method.graph;
   std::map<std::string, Value*> known;
   Results results;
   for (const auto& chain : decision.chains) {
-    Value* old = chain.root()->output();
-    Value* result = options.target == "aten" ? emit_stock(graph, chain, current(chain.input, results))
-                                             : emit_fused(graph, chain, results, store.add(chain.spec, affines_of(chain)), known);
-    old->replaceAllUsesWith(result);
-    results[old] = result;
-  }
-  for (const auto& rule : decision.rules) emit_rule(graph, rule);
-  const auto remove = [](const std::vector<Node*>& nodes) {
-    for (auto it = nodes.rbegin(); it != nodes.rend(); ++it) (*it)->destroy();
-  };
-  for (const auto& chain : decision.chains) remove(chain.nodes());
-  // What emit lines still read (the "c" of a match) stays.
-  for (const auto& rule : decision.rules) {
-    for (auto it = rule.match.nodes.rbegin(); it != rule.match.nodes.rend(); ++it) {
-      if (std::none_of((*it)->outputs().begin(), (*it)->outputs().end(), [](const Value* output) { return output->hasUses(); })) (*it)->destroy();
+    if (options.target == "aten") {
+      results.replace(chain.root()->output(), emit_stock(graph, chain, results.current(chain.input)));
+    } else {
+      Value* packed = packed_attribute(graph, store.add(chain.spec, affines_of(chain)), known);
+      emit_operator(graph, "fusible::" + chain.entry->name, {chain.input, packed}, chain, results);
     }
   }
+  for (const auto& rule : decision.rules) emit_rule(graph, rule);
+  for (const auto& chain : decision.chains) remove_nodes(chain.nodes());
+  // What emit lines still read (the "c" of a match) stays.
+  for (const auto& rule : decision.rules) remove_nodes(rule.match.nodes);
   eliminate_dead_code(method.graph);
 }
 

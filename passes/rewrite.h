@@ -2,6 +2,7 @@
 
 #include <map>
 #include <string>
+#include <unordered_map>
 
 #include "passes/decide.h"
 
@@ -21,6 +22,23 @@ class PackedStore {
 
 // Applies a decision: every chain becomes one operator at its root, then what it replaced is removed.
 void rewrite(MethodGraph& method, const Decision& decision, const Options& options, PackedStore& store);
+
+// What stands for the results of the chains that were rewritten already: inputs and operands of others.
+class Results {
+ public:
+  Value* current(Value* value) const;
+  void replace(Value* old, Value* result);
+
+ private:
+  std::unordered_map<const Value*, Value*> results_;
+};
+
+// The operator `name` ("fusible::conv") at the chain's root, in place of its result: `operands`, then the steps that are not folded,
+// as text (str post_ops) and as tensors (Tensor[] operands). The chain's own nodes stay; the caller removes them.
+void emit_operator(Graph& graph, const std::string& name, std::vector<Value*> operands, const Chain& chain, Results& results);
+
+// Removes those of `nodes` that nothing uses any more, last first.
+void remove_nodes(const std::vector<Node*>& nodes);
 
 // stock.cpp: target="aten": the folded contraction by stock operators; returns its output.
 Value* emit_stock(Graph& graph, const Chain& chain, Value* input);

@@ -315,6 +315,24 @@ class Walker {
 
 }  // namespace
 
+std::vector<View> contractions_of(Graph& graph, const patterns::Matcher& matcher, const Facts& facts) {
+  std::vector<View> found;
+  const auto constant = facts.constant_of();
+  for_each_node(graph.block(), [&](Node* node) {
+    auto view = matcher.view(node, constant);
+    if (view && view->entry->kind == Entry::Kind::contraction) found.push_back(std::move(*view));
+  });
+  return found;
+}
+
+Composites by_start(const std::vector<View>& composites) {
+  Composites by_value;
+  for (const View& view : composites) {
+    if (view["x"]) by_value.emplace(view["x"], &view);
+  }
+  return by_value;
+}
+
 std::optional<Finding> extend(Chain& chain, const WalkContext& context) { return Walker(chain, context).run(); }
 
 }  // namespace fusible

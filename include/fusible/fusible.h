@@ -52,7 +52,8 @@ FUSIBLE_API std::optional<Report> report(const torch::jit::Module& module);
 FUSIBLE_API void enable();
 FUSIBLE_API void disable();
 FUSIBLE_API bool enabled();
-// What keeps the pass from running right now: one sentence each, empty when nothing does. With a module: also whether its plan is older.
+// What keeps the pass from running for calls that this thread makes now: one sentence each, empty when nothing does. Without a module: also
+// how many plans of the process are older than enable(); with one: which of its methods have such a plan.
 FUSIBLE_API std::vector<std::string> why_not_running(const torch::jit::Module* module = nullptr);
 
 // Adds patterns for the rest of this process; `text` in the format of patterns/README.md. Throws Error with line and column.

@@ -118,7 +118,10 @@ def enabled() -> bool:
 
 
 def why_not_running(module: torch.jit.ScriptModule | None = None) -> list[str]:
-    """What keeps the JIT pass from running now, one sentence each; with a module, also whether its plan was made before enable()."""
+    """What keeps the JIT pass from running for calls that this thread makes now, one sentence each; empty: nothing does.
+
+    Without a module also how many plans of this process are older than enable(), with one which of its methods have such a plan.
+    """
     return _C.why_not_running(None if module is None else _scripted(module)._c)
 
 

@@ -1,6 +1,7 @@
 """What a bug report needs: versions, machine, libraries mapped, what keeps fusible.enable() from running; of a model, what it requires.
 
-A model is read as text and never loaded: nothing of it is executed.
+A model is read as text and never loaded: nothing of it is executed. The rows `JIT pass` speak of the process that prints them: to ask
+one of your own, call fusible.cli.main(["doctor"]) in it, or fusible.why_not_running(model) for a single model.
 """
 from __future__ import annotations
 
