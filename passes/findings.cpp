@@ -1,5 +1,4 @@
-#include "passes/findings.h"
-
+#include "passes/benefit.h"
 #include "passes/provenance.h"
 
 namespace fusible {
@@ -59,6 +58,7 @@ std::vector<Diagnostic> group(const Model& model, const std::vector<std::vector<
       if (fresh) diagnostics.push_back(from_finding(finding, method.name));
       auto& diagnostic = diagnostics[it->second];
       diagnostic.sites.push_back(std::move(site));
+      diagnostic.benefit = sum_of(diagnostic.benefit, finding.benefit);
       if (finding.candidate >= 0) diagnostic.candidates.push_back(finding.candidate);
       for (const Node* blocked : finding.blocked) {
         if (auto it = method.candidate_of.find(blocked); it != method.candidate_of.end()) diagnostic.candidates.push_back(it->second);
@@ -73,7 +73,7 @@ std::vector<Diagnostic> group(const Model& model, const std::vector<std::vector<
     diagnostic.fingerprint = fingerprint_of(identity);
   }
   std::stable_sort(diagnostics.begin(), diagnostics.end(), [](const Diagnostic& a, const Diagnostic& b) {
-    const auto rank = [](const Diagnostic& d) { return std::make_tuple(-static_cast<int>(d.severity), -static_cast<int>(d.sites.size())); };
+    const auto rank = [](const Diagnostic& d) { return std::make_tuple(-static_cast<int>(d.severity), -d.benefit.bytes, -static_cast<int>(d.sites.size())); };
     return rank(a) < rank(b);
   });
   return diagnostics;

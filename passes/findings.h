@@ -18,6 +18,7 @@ struct Finding {
   std::vector<std::pair<std::string, Node*>> related;  // label, node
   std::vector<Node*> blocked;                          // nodes left outside; when a chain claims them all after all, the finding is moot
   int candidate = -1;
+  Benefit benefit;                                     // unknown until estimate_benefits
 };
 
 Site site_of(const Node* node, const std::string& method);

@@ -2,6 +2,7 @@
 
 #include <chrono>
 
+#include "passes/benefit.h"
 #include "passes/decide.h"
 #include "passes/install.h"
 #include "passes/layout.h"
@@ -105,7 +106,12 @@ Analysis analyse(const Module& module, const Options& options, const patterns::M
   return analysis;
 }
 
-Report report_of(const Analysis& analysis, const Options& options, const Stopwatch& clock) {
+// The method that example_inputs are for: forward, or the first that was asked for.
+std::string example_method(const Model& model, const Options& options) {
+  return options.methods.empty() || model.source.find_method("forward") ? "forward" : options.methods[0];
+}
+
+Report report_of(const Analysis& analysis, const Options& options, const patterns::Matcher& matcher, const Stopwatch& clock) {
   Report report;
   report.torch_version = built_for_torch();
   report.model = options.model_path;
@@ -115,6 +121,10 @@ Report report_of(const Analysis& analysis, const Options& options, const Stopwat
     const auto& method = analysis.model.methods[m];
     if (method.treated) report.methods.push_back(method.name);
     findings.push_back(method.treated ? analysis.decisions[m].findings : std::vector<Finding>{});
+    if (findings.back().empty()) continue;
+    const bool exemplified = options.example_inputs && method.name == example_method(analysis.model, options);
+    const auto sizes = sizes_on_meta(analysis.model, method, exemplified ? &*options.example_inputs : nullptr);
+    estimate_benefits(findings.back(), sizes, matcher, *analysis.facts[m]);
   }
   report.verdicts = analysis.verdicts;
   report.diagnostics = group(analysis.model, findings);
@@ -222,7 +232,7 @@ Report lint(const Module& module, const Options& options) {
   const patterns::Matcher& matcher = *held;
   const auto analysis = analyse(module, options, matcher, {}, clock);
   clock.stage("report", 0.9);
-  auto result = report_of(analysis, options, clock);
+  auto result = report_of(analysis, options, matcher, clock);
   clock.finish();
   result.timings_ms = clock.timings();
   return result;
@@ -247,7 +257,7 @@ Fused fuse(const Module& module, const Options& options) {
     if (comparison.outcome == Comparison::Outcome::different) declined = Verifier(module, options, matcher, clock).guilty(why);
   }
   auto analysis = analyse(module, options, matcher, declined, clock);
-  Report result = report_of(analysis, options, clock);  // before the rewrite: findings point into the graphs
+  Report result = report_of(analysis, options, matcher, clock);  // before the rewrite: findings point into the graphs
   Fused fused = apply(analysis, options, clock);
   clock.stage("report", 0.95);
   add_verify_notes(result, unverifiable, why);

@@ -17,6 +17,7 @@ from typing import TextIO
 
 from fusible import baseline, config
 from fusible.render import FORMATS, Style, render, summary
+from fusible.render.benefit import amount
 from fusible.render.style import RANK, active, for_stream
 from fusible.report import Diagnostic, Report, Site
 from fusible.suppress import apply_comments, split, with_diagnostics
@@ -153,10 +154,18 @@ def broken_budgets(report: Report, settings: config.Settings) -> list[str]:
     known = sum(d.benefit.bytes for d in missed if d.benefit.bytes >= 0)
     if settings.max_missed_bytes >= 0 and known > settings.max_missed_bytes:
         broken.append(
-            f"{model}: missed fusions of at most {summary.amount(settings.max_missed_bytes)} per call were needed, "
-            f"found {summary.amount(known)}"
+            f"{model}: missed fusions of at most {amount(settings.max_missed_bytes)} per call were needed, "
+            f"found {amount(known)}"
         )
     return broken
+
+
+def unknown_costs(report: Report, settings: config.Settings) -> str:
+    """What the budget of missed bytes cannot see; "" when it sees everything or there is none."""
+    unknown = sum(d.kind == "missed" and d.benefit.bytes < 0 for d in active(report))
+    if settings.max_missed_bytes < 0 or not unknown:
+        return ""
+    return f"{report.model or 'model'}: the cost of {summary.plural(unknown, 'missed fusion')} is unknown and not in max-missed-bytes: give --input"
 
 
 def statistics(reports: list[Report]) -> str:
@@ -220,6 +229,8 @@ def run_lint(
             print(f"{args.write_baseline}: {summary.plural(baseline.write(args.write_baseline, done), 'finding')} accepted", file=log)
             return UNUSABLE if unusable else CLEAN
         broken = [text for r in done for text in broken_budgets(r, settings)]
+        for text in filter(None, (unknown_costs(r, settings) for r in done)):
+            print(f"note: {text}", file=log)
         if settings.baseline:
             done = _accept_baseline(done, Path(settings.baseline), log)
         write(statistics(done) if args.statistics else render(settings.output_format, done, style), args.output, stdout)

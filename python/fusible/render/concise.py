@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fusible.render import summary
+from fusible.render.benefit import short
 from fusible.render.style import SEVERITY_COLOUR, Style, active, named, printable
 from fusible.report import Diagnostic, Report
 
@@ -14,7 +15,8 @@ def _line(diagnostic: Diagnostic, report: Report, style: Style) -> str:
     where = f"{style.shown(place.file)}:{place.line}:{place.column}" if place.known else report.model or "model"
     more = f" (and {len(diagnostic.sites) - 1} more)" if len(diagnostic.sites) > 1 else ""
     code = style.paint(diagnostic.code, SEVERITY_COLOUR[diagnostic.severity])
-    return f"{where}: {code} {diagnostic.name}: {diagnostic.message}" + (f" [{name}]" if name else "") + more
+    saved = f" (would save {short(diagnostic)})" if diagnostic.benefit.bytes > 0 or diagnostic.benefit.ns >= 0 else ""
+    return f"{where}: {code} {diagnostic.name}: {diagnostic.message}" + (f" [{name}]" if name else "") + more + saved
 
 
 def render(reports: Sequence[Report], style: Style) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fusible.comparison import BECAME, STOPPED, Comparison, compare
-from fusible.render import summary
+from fusible.render import benefit, summary
 from fusible.render.style import SEVERITY_COLOUR, Style, active, named, printable
 from fusible.report import Diagnostic, Location, Report
 
@@ -110,20 +110,11 @@ def _notes(diagnostic: Diagnostic, report: Report, style: Style) -> list[str]:
         lines += _wrapped("also in", ", ".join(others[:6]) + (f" and {len(others) - 6} more" if len(others) > 6 else ""), style)
     if diagnostic.did:
         lines += _wrapped("did instead", diagnostic.did, style)
-    if diagnostic.benefit.bytes >= 0 or diagnostic.benefit.ns >= 0:
-        lines += _wrapped("would save", _benefit(diagnostic), style)
+    if saved := benefit.told(diagnostic):
+        lines += _wrapped("would save", saved, style)
     if diagnostic.help:
         lines += _wrapped("help", diagnostic.help + (" (checked: it then fuses)" if diagnostic.fix.verified else ""), style)
     return [*lines, f"   = more: fusible rule {diagnostic.code}"]
-
-
-def _benefit(diagnostic: Diagnostic) -> str:
-    parts = []
-    if diagnostic.benefit.ns >= 0:
-        parts.append(f"{diagnostic.benefit.ns / 1e6:.3f} ms")
-    if diagnostic.benefit.bytes >= 0:
-        parts.append(summary.amount(diagnostic.benefit.bytes))
-    return " and ".join(parts) + " per call" + (f" ({diagnostic.benefit.basis})" if diagnostic.benefit.basis else "")
 
 
 def finding(diagnostic: Diagnostic, report: Report, style: Style) -> str:

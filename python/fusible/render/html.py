@@ -9,6 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader
 
 from fusible.render import summary
+from fusible.render.benefit import told
 from fusible.render.graph import graphs
 from fusible.render.style import Style
 from fusible.report import Report
@@ -42,6 +43,7 @@ def _data(report: Report, style: Style) -> dict[str, object]:
     return {
         "report": report.to_dict(),
         "summary": summary.line(report),
+        "saves": [told(d) for d in report.diagnostics],
         "graphs": graphs(report),
         "shown": shown,
         "sources": _sources(report, style) if style.source else {},

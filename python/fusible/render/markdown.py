@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from fusible.comparison import Comparison
 from fusible.render import summary
+from fusible.render.benefit import short
 from fusible.render.style import Style, active, annotated, named
 from fusible.report import Report
 
@@ -23,13 +24,14 @@ def render(reports: Sequence[Report], style: Style) -> str:
             f"| {r.fused_share:.1%} |"
         )
     if any(active(r) for r in reports):
-        lines += ["", "| | finding | module | place | sites |", "|---|---|---|---|---:|"]
+        lines += ["", "| | finding | module | place | sites | would save per call |", "|---|---|---|---|---:|---|"]
     for report in reports:
         for d in active(report):
             path, place = annotated(d, report, style)
             where = f"{path}:{place.line}" if place else path
             name = named(d.sites[0], report) if d.sites else ""
-            lines.append(f"| {d.severity} | **{d.code}** {_cell(d.message)} | {_cell(name)} | {_cell(where)} | {len(d.sites) or ''} |")
+            saved = short(d) or ("unknown" if d.kind == "missed" else "")
+            lines.append(f"| {d.severity} | **{d.code}** {_cell(d.message)} | {_cell(name)} | {_cell(where)} | {len(d.sites) or ''} | {saved} |")
     return "\n".join([*lines, "", summary.totals(reports)]) + "\n"
 
 

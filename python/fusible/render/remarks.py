@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from fusible.render.benefit import told
 from fusible.render.style import Style, active, named
 from fusible.report import Report, Site
 
@@ -26,7 +27,7 @@ def render(reports: Sequence[Report], style: Style) -> str:
     out = []
     for report in reports:
         for d in active(report):
-            args = [("String", d.message), ("Needed", d.needed), ("Found", d.found), ("Module", d.module_path), ("Code", d.code)]
+            args = [("String", d.message), ("Needed", d.needed), ("Found", d.found), ("Module", d.module_path), ("Code", d.code), ("Saves", told(d))]
             out.append(
                 _document(
                     "Missed" if d.kind == "missed" else "Analysis",

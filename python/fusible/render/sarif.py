@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from fusible.render.style import Style, annotated, named, sentence
@@ -68,7 +69,7 @@ def _result(diagnostic: Diagnostic, report: Report, style: Style, index: dict[st
         "locations": [location],
         "relatedLocations": [_related(i, label, site, report, style) for i, (label, site) in enumerate(others[:MOST_RELATED], 1)],
         "partialFingerprints": {"fusible/v1": diagnostic.fingerprint, "primaryLocationLineHash": f"{diagnostic.fingerprint}:1"},
-        "properties": {"pattern": diagnostic.pattern, "model": report.model, "sites": len(diagnostic.sites)},
+        "properties": {"pattern": diagnostic.pattern, "model": report.model, "sites": len(diagnostic.sites), "benefit": asdict(diagnostic.benefit)},
     }
     if diagnostic.code in index:
         result["ruleIndex"] = index[diagnostic.code]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
+from fusible.render.benefit import told
 from fusible.report import Diagnostic, Location, Report, Site
 
 ANSI = {"bold": "1", "dim": "2", "red": "31;1", "yellow": "33;1", "blue": "34;1", "green": "32;1"}
@@ -119,6 +120,8 @@ def sentence(diagnostic: Diagnostic) -> str:
     parts = [diagnostic.message]
     if diagnostic.needed:
         parts.append(f"needed {diagnostic.needed}, found {diagnostic.found}")
+    if diagnostic.benefit.bytes > 0 or diagnostic.benefit.ns >= 0:
+        parts.append(f"would save {told(diagnostic)}")
     if diagnostic.help:
         parts.append(f"help: {diagnostic.help}")
     if len(diagnostic.sites) > 1:

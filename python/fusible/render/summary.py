@@ -51,15 +51,6 @@ def totals(reports: Sequence[Report]) -> str:
     return ", ".join(parts if len(parts) > 1 else [*parts, "no findings"])
 
 
-def amount(n: float) -> str:
-    """1234567 -> "1.2 MB"."""
-    for unit in ("B", "kB", "MB"):
-        if n < 1000:
-            return f"{n:.0f} B" if unit == "B" else f"{n:.1f} {unit}"
-        n /= 1000
-    return f"{n:.1f} GB"
-
-
 SAYS = {"stopped": "stopped being fused", "accepted": "stopped being fused, and it is accepted", "became": "became fused",
         "reason": "not fused for another reason", "appeared": "only in the new model", "vanished": "only in the old model"}
 

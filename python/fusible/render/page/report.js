@@ -139,8 +139,7 @@ function open(index) {
   const parts = [], first = finding.sites[0], list = el("dl");
   term(list, "needed", finding.needed); term(list, "found", finding.found); term(list, "did instead", finding.did); term(list, "help", finding.help);
   if (finding.steps) term(list, "matched", `${finding.matched} of ${finding.steps} steps of ${finding.pattern}`);
-  if (finding.benefit.ns >= 0) term(list, "would save", `${(finding.benefit.ns / 1e6).toFixed(3)} ms per call`);
-  if (finding.benefit.bytes >= 0) term(list, "memory traffic", `${(finding.benefit.bytes / 1e6).toFixed(2)} MB per call`);
+  term(list, "would save", model.saves[model.report.diagnostics.indexOf(finding)]);
   parts.push(el("h2", {}, el("span", { class: `tag ${finding.severity}` }, `${finding.code} ${finding.name}`), ` ${finding.message}`), list);
   if (first && first.location.line) {
     const beside = new Map([[first.location.line, [finding.related.length ? "this value" : finding.name]]]);
