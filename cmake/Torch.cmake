@@ -19,3 +19,15 @@ if(NOT CMAKE_MATCH_1 STREQUAL FUSIBLE_TORCH_VERSION)
 endif()
 separate_arguments(torch_flags UNIX_COMMAND "${TORCH_CXX_FLAGS}")
 add_compile_options(${torch_flags})
+
+# at::parallel_for is a template: without -fopenmp in our own files it runs on one thread. The one OpenMP runtime is torch's, linked by path:
+# a second libgomp would bring threads of its own.
+add_library(fusible_openmp INTERFACE)
+target_compile_options(fusible_openmp INTERFACE -fopenmp)
+file(GLOB torch_openmp "${TORCH_INSTALL_PREFIX}/lib/libgomp*.so*")
+if(torch_openmp)
+  target_link_libraries(fusible_openmp INTERFACE ${torch_openmp})
+else()
+  find_package(OpenMP REQUIRED COMPONENTS CXX)
+  target_link_libraries(fusible_openmp INTERFACE OpenMP::OpenMP_CXX)
+endif()

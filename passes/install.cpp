@@ -15,22 +15,29 @@ namespace prim = torch::jit::prim;
 
 class Installer {
  public:
-  Installer(Model& model, const PackedStore& store) : model_(model), store_(store), cu_(model.source._ivalue()->compilation_unit()) {}
+  Installer(Model& model, const PackedStore& store, const Regions& regions) : model_(model), store_(store), regions_(regions), cu_(model.source._ivalue()->compilation_unit()) {}
 
   Module run() {
     for (auto& method : model_.methods) restore_attributes(method);
     const auto root = copy(*model_.source._ivalue());
-    for (const auto& [attribute, packed] : store_.objects()) {
-      const auto type = c10::getCustomClassType<c10::intrusive_ptr<PackedContraction>>();
-      root->type()->addAttribute(attribute, type);
-      root->setAttr(attribute, c10::IValue(packed));
-    }
+    add_objects(*root, store_.objects());
+    add_objects(*root, regions_);
     for (auto& method : model_.methods) add_method(method, root->type());
     add_properties(root->type());
     return Module(root);
   }
 
  private:
+  // What only a region reads is in the region.
+  template <typename T>
+  void add_objects(Object& root, const std::map<std::string, c10::intrusive_ptr<T>>& objects) {
+    for (const auto& [attribute, object] : objects) {
+      if (!live_.count({model_.source._ivalue().get(), attribute})) continue;
+      root.type()->addAttribute(attribute, c10::getCustomClassType<c10::intrusive_ptr<T>>());
+      root.setAttr(attribute, c10::IValue(object));
+    }
+  }
+
   // Tensor constants that stand for attributes and are still read become attribute reads again: one copy, in state_dict and on disk.
   void restore_attributes(MethodGraph& method) {
     Graph& graph = *method.graph;
@@ -183,6 +190,7 @@ class Installer {
 
   Model& model_;
   const PackedStore& store_;
+  const Regions& regions_;
   std::shared_ptr<torch::jit::CompilationUnit> cu_;
   std::set<AttributeKey> live_;
   std::map<const Object*, c10::intrusive_ptr<Object>> copies_;
@@ -190,7 +198,7 @@ class Installer {
 
 }  // namespace
 
-Module install(Model& model, const PackedStore& store) { return Installer(model, store).run(); }
+Module install(Model& model, const PackedStore& store, const Regions& regions) { return Installer(model, store, regions).run(); }
 
 Module copy_whole(const Module& module) {
   Module copied = module.clone(/*inplace=*/true);

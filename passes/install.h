@@ -2,13 +2,14 @@
 
 #include <string>
 
+#include "passes/regions.h"
 #include "passes/rewrite.h"
 
 namespace fusible {
 
 // A module of its own from the rewritten graphs: every object gets a type of its own (S21), parameters that no graph reads are gone,
-// mutable buffers are copied, everything else that is not a parameter survives, packed weights and the report become attributes.
-Module install(Model& model, const PackedStore& store);
+// mutable buffers are copied, everything else that is not a parameter survives, packed weights and regions that a graph reads become attributes.
+Module install(Model& model, const PackedStore& store, const Regions& regions);
 
 // The whole original as a private copy, for a module that cannot be taken apart.
 Module copy_whole(const Module& module);

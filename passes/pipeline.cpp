@@ -1,4 +1,4 @@
-// load -> normalize -> facts -> match, decide -> rewrite -> layout -> install -> report, and verify around it.
+// load -> normalize -> facts -> match, decide -> rewrite -> regions -> layout -> install -> report, and verify around it.
 
 #include <chrono>
 
@@ -7,6 +7,7 @@
 #include "passes/install.h"
 #include "passes/layout.h"
 #include "passes/normalize/normalize.h"
+#include "passes/regions.h"
 #include "passes/report_notes.h"
 #include "passes/rewrite.h"
 #include "passes/verify.h"
@@ -143,10 +144,16 @@ Fused apply(Analysis& analysis, const Options& options, Stopwatch& clock) {
       rewrite(analysis.model.methods[m], analysis.decisions[m], options, store);
       forget_dead(analysis.model, analysis.model.methods[m]);
     }
-    clock.stage("layout", 0.6);
+    clock.stage("regions", 0.6);
+    Regions regions;
+    for (auto& method : analysis.model.methods) {
+      form_regions(analysis.model, method, store, regions);
+      forget_dead(analysis.model, method);
+    }
+    clock.stage("layout", 0.65);
     for (auto& method : analysis.model.methods) choose_layout(method, store.objects());
     clock.stage("install", 0.7);
-    fused = install(analysis.model, store);
+    fused = install(analysis.model, store, regions);
   } else {
     fused = copy_whole(analysis.model.source);
   }

@@ -8,13 +8,14 @@ namespace fusible {
 namespace {
 
 // Operators between contractions. Each is pure, gives one tensor and draws no random numbers with the arguments that a region may hold.
-constexpr std::array<std::string_view, 61> kAllowed = {"aten::_softmax",
+constexpr std::array<std::string_view, 62> kAllowed = {"aten::_softmax",
                                                        "aten::abs",
                                                        "aten::adaptive_avg_pool1d",
                                                        "aten::adaptive_avg_pool2d",
                                                        "aten::add.Scalar",
                                                        "aten::add.Tensor",
                                                        "aten::avg_pool2d",
+                                                       "aten::batch_norm",
                                                        "aten::bmm",
                                                        "aten::cat",
                                                        "aten::clamp",
@@ -75,6 +76,12 @@ constexpr std::array<std::string_view, 61> kAllowed = {"aten::_softmax",
 bool Region::takes(const c10::OperatorName& op) {
   const std::string name = op.overload_name.empty() ? op.name : op.name + "." + op.overload_name;
   return std::find(kAllowed.begin(), kAllowed.end(), name) != kAllowed.end();
+}
+
+bool Region::takes(const c10::OperatorName& op, const std::vector<const c10::IValue*>& constants) {
+  // Training updates the statistics.
+  if (op.name == "aten::batch_norm") return constants.size() > 5 && constants[5] && constants[5]->isBool() && !constants[5]->toBool();
+  return takes(op);
 }
 
 }  // namespace fusible

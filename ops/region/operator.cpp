@@ -13,6 +13,8 @@ void register_region_class() {
   static const auto registered =
       torch::class_<Region>("fusible", "Region")
           .def("__repr__", [](const Self& self) { return self->print(); })
+          .def("text", [](const Self& self) { return self->print(); })
+          .def("explain", [](const Self& self, const std::vector<at::Tensor>& inputs) { return self->explain(inputs); })
           .def_pickle([](const Self& self) { return self->save(); }, [](const Region::State& state) { return Region::load(state); });
 }
 

@@ -44,7 +44,7 @@ class Step {
 
 class Plan {
  public:
-  // `registers`: what each register held in one execution by the operators. Null where no plan gives the same result: an output that is a
+  // `registers`: what each register held in one execution by the operators (Region::interpret). Null where no plan gives the same result: an output that is a
   // view of an input or of another output, or a register that is not float.
   static std::shared_ptr<const Plan> make(const Region& region, const std::vector<at::Tensor>& registers);
 
@@ -94,7 +94,7 @@ class Frame {
 struct Making {
   const Instruction& instruction;
   const std::vector<Slot>& slots;
-  const std::vector<at::Tensor>& registers;  // results of the operators: sizes, and values of constants
+  const std::vector<at::Tensor>& registers;  // results of the operators, without values
   Form made_form = Form::tensor;
 
   const Slot& slot(size_t argument) const { return slots[instruction.arguments[argument].registers[0]]; }

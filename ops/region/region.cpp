@@ -54,12 +54,16 @@ Region::Region(std::int64_t inputs, std::vector<Instruction> instructions, std::
     const auto schema = c10::Dispatcher::singleton().findSchema(instruction.op);
     TORCH_CHECK(schema && schema->schema().arguments().size() == instruction.arguments.size(), "a region needs every argument of ",
                 instruction.op, ", found ", instruction.arguments.size());
-    for (const Argument& argument : instruction.arguments)
+    std::vector<const c10::IValue*> constants;
+    for (const Argument& argument : instruction.arguments) {
+      constants.push_back(argument.kind == Argument::Kind::constant ? &argument.value : nullptr);
       for (std::int64_t r : argument.registers) {
         TORCH_CHECK(r >= 0 && r < written, "a region needs registers that are written before they are read, found %", r, " in ",
                     instruction.op);
         last_use_[r] = written - inputs_;
       }
+    }
+    TORCH_CHECK(takes(instruction.op, constants), "a region needs arguments with which ", instruction.op, " is pure, found others");
     ++written;
   }
   for (std::int64_t r : outputs_) {
@@ -94,20 +98,24 @@ std::string Region::print() const {
   return text;
 }
 
-std::vector<at::Tensor> Region::interpret(at::TensorList inputs, std::vector<at::Tensor>* every_register) const {
+std::vector<at::Tensor> Region::interpret(at::TensorList inputs, std::vector<at::Tensor>* seen) const {
   std::vector<at::Tensor> registers(inputs.begin(), inputs.end());
   registers.resize(inputs_ + instructions_.size());
+  if (seen) *seen = registers;
   for (size_t i = 0; i < instructions_.size(); ++i) {
     const Instruction& instruction = instructions_[i];
-    registers[instruction.result] = call_boxed(instruction, registers);
-    if (every_register) continue;
+    at::Tensor& result = registers[instruction.result] = call_boxed(instruction, registers);
+    if (seen && result.defined() && result.layout() == at::kStrided)
+      (*seen)[instruction.result] = at::empty_strided(result.sizes(), result.strides(), result.options().device(at::kMeta));
     for (const Argument& argument : instruction.arguments)
       for (std::int64_t r : argument.registers)
         if (last_use_[r] == static_cast<std::int64_t>(i)) registers[r] = at::Tensor();
   }
   std::vector<at::Tensor> results;
-  for (std::int64_t r : outputs_) results.push_back(registers[r]);
-  if (every_register) *every_register = std::move(registers);
+  for (std::int64_t r : outputs_) {
+    results.push_back(registers[r]);
+    if (seen) (*seen)[r] = registers[r];
+  }
   return results;
 }
 
@@ -122,10 +130,11 @@ std::shared_ptr<const Plan> Region::plan_for(at::TensorList inputs) const {
         return found->plan;
       }
   }
-  // Shapes and strides of every register are those of one execution by the operators; two threads may both make the plan.
-  std::vector<at::Tensor> registers;
-  interpret(inputs, &registers);
-  std::shared_ptr<const Plan> plan = Plan::make(*this, registers);
+  // Shapes and strides of every register are those of one execution by the operators; two threads may both make the plan. That execution's
+  // results are not given out: they may differ from the plan's in the last digit, and every call gives the same bits.
+  std::vector<at::Tensor> seen;
+  interpret(inputs, &seen);
+  std::shared_ptr<const Plan> plan = Plan::make(*this, seen);
   std::lock_guard lock(mutex_);
   plans_.push_front({std::move(signature), plan});
   if (plans_.size() > kMostPlans) plans_.pop_back();

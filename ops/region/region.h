@@ -56,12 +56,16 @@ class FUSIBLE_API Region : public torch::CustomClassHolder {
   State save() const;
   ~Region() override;
 
-  // Whether regions take this operator: pure, one Tensor result, same result for same arguments.
+  // Whether regions take this operator: pure, one Tensor result, same result for same arguments. `constants`: one entry per argument, null
+  // for a register.
   static bool takes(const c10::OperatorName& op);
+  static bool takes(const c10::OperatorName& op, const std::vector<const c10::IValue*>& constants);
 
   // Errors and values are those of the instructions one by one. Thread-safe.
   std::vector<at::Tensor> run(at::TensorList inputs) const;
-  std::vector<at::Tensor> interpret(at::TensorList inputs, std::vector<at::Tensor>* every_register = nullptr) const;
+  // `seen`, where given, receives what every register held, without its values: Meta tensors of the same dtype, sizes and strides; inputs and
+  // outputs as they are.
+  std::vector<at::Tensor> interpret(at::TensorList inputs, std::vector<at::Tensor>* seen = nullptr) const;
 
   std::int64_t inputs() const { return inputs_; }
   std::int64_t registers() const { return inputs_ + static_cast<std::int64_t>(instructions_.size()); }
@@ -69,6 +73,8 @@ class FUSIBLE_API Region : public torch::CustomClassHolder {
   const std::vector<std::int64_t>& outputs() const { return outputs_; }
   // How each instruction runs for these inputs: "loop nest", "same memory" or "ATen"; nothing when they are executed one by one.
   std::vector<std::string> explain(at::TensorList inputs) const;
+  // Of all instructions, each once.
+  std::vector<c10::intrusive_ptr<PackedContraction>> contractions() const { return std::get<4>(save()); }
   // One instruction per line, as save() writes them.
   std::string print() const;
 

@@ -95,8 +95,21 @@ std::unique_ptr<Step> make_elementwise(Making& making) {
   if (result.dim() == 0) return nullptr;
   std::int64_t x = instruction.arguments[0].registers[0];
   std::vector<std::int64_t> operands;
+  std::vector<kernels::Operand> described;
   PostOp op{};
-  if (const auto found = activations().find(instruction.op.name); found != activations().end()) {
+  if (instruction.op.name == "aten::batch_norm") {
+    op.kind = PostOpKind::batch_norm;
+    op.operands = 4;
+    op.scalars.push_back(making.value(7).toScalar());
+    for (size_t i = 1; i < 5; ++i) {
+      if (making.is_register(i)) return nullptr;
+      const at::Tensor* constant = making.value(i).isTensor() ? &making.value(i).toTensor() : nullptr;
+      if (constant)
+        described.push_back({constant->sizes(), constant->strides(), constant->scalar_type(), true, constant});
+      else
+        described.push_back({{}, {}, at::kFloat, false, nullptr});
+    }
+  } else if (const auto found = activations().find(instruction.op.name); found != activations().end()) {
     op.kind = found->second;
     for (size_t i = 1; i < instruction.arguments.size(); ++i) {
       const c10::IValue& value = making.value(i);
@@ -130,7 +143,6 @@ std::unique_ptr<Step> make_elementwise(Making& making) {
   const auto form = form_of(making, x);
   if (!form || making.slots[x].sizes != result.sizes()) return nullptr;
   kernels::View view{result.sizes().vec(), *form == Form::nhwc ? 1 : result.dim() - 1};
-  std::vector<kernels::Operand> described;
   std::vector<std::int64_t> strides;
   for (std::int64_t r : operands) {
     const auto& sizes = making.slots[r].sizes;

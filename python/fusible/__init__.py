@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fusible.api import FusibleError, disable, enable, enabled, fuse, lint, load, load_patterns, report, version, warmup, why_not_running
     from fusible.report import Diagnostic, Report
 
-__all__ = ["Diagnostic", "FusibleError", "Report", "disable", "enable", "enabled", "fuse", "lint", "load", "load_patterns", "report",
+__all__ = ["Diagnostic", "FusibleError", "Report", "disable", "enable", "enabled", "fuse", "lint", "load", "load_patterns", "regions", "report",
            "version", "warmup", "why_not_running"]
 
 

@@ -137,6 +137,17 @@ def warmup(fused: torch.jit.ScriptModule, example_inputs: tuple[Any, ...] = ()) 
     _C.warmup(_scripted(fused)._c, example_inputs)
 
 
+def regions(fused: torch.jit.ScriptModule) -> dict[str, str]:
+    """The operators that run as one, by the attribute that holds the region: one operator per line, in the order of execution.
+
+    A register is %n, packed weights are #n, a tensor constant is $n. Empty for a module without regions.
+    """
+    module = _scripted(fused)
+    graphs = [module._c._get_method(name).graph for name in module._c._method_names()]
+    names = {node.s("name") for graph in graphs for node in graph.findAllNodes("prim::GetAttr")}
+    return {name: module._c.getattr(name).text() for name in sorted(names) if name.startswith("_fusible_region_")}
+
+
 def version() -> str:
     """The version of libfusible."""
     return _C.version()

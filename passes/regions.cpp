@@ -1,0 +1,325 @@
+#include "passes/regions.h"
+
+#include <algorithm>
+
+#include <ATen/core/custom_class.h>
+#include <torch/csrc/jit/ir/constants.h>
+
+#include "ops/kernels/packed_weights.h"
+
+namespace fusible {
+
+namespace {
+
+namespace prim = torch::jit::prim;
+
+// A node that may stand in a region, its inputs as the region will read them.
+struct Member {
+  Node* node;
+  struct Read {
+    std::vector<Value*> values;  // registers
+    bool is_list = false;
+    std::optional<c10::IValue> constant;
+  };
+  std::vector<Read> reads;
+  bool packed = false;  // a contraction that the loop nests take
+};
+
+bool is_view(const Node* node) {
+  const auto* schema = node->maybeSchema();
+  // reshape and flatten say that they alias nothing, and do.
+  const auto kind = node->kind();
+  return kind == torch::jit::aten::reshape || kind == torch::jit::aten::flatten || !schema || schema->arguments().empty() ||
+         schema->returns()[0].alias_info() != nullptr;
+}
+
+bool is_writer(const Node* node) {
+  const auto* schema = node->maybeSchema();
+  return !node->blocks().empty() || node->hasSideEffects() || (schema ? schema->is_mutable() : node->kind().is_aten());
+}
+
+// Makes and moves nothing that anyone could notice: may stand before or behind the region it is next to.
+bool is_free(Node* node) { return !is_writer(node) && !node->isNondeterministic(); }
+
+class Former {
+ public:
+  Former(const Model& model, MethodGraph& method, const PackedStore& packed, Regions& regions)
+      : model_(model), method_(method), graph_(*method.graph), packed_(packed), regions_(regions) {}
+
+  void visit(Block* block) {
+    for (Node* node : block->nodes())
+      for (Block* inner : node->blocks()) visit(inner);
+    make_activations_pure(block);
+    std::vector<Node*> pending(block->nodes().begin(), block->nodes().end());  // the next one last
+    std::reverse(pending.begin(), pending.end());
+    while (!pending.empty()) {
+      if (take(pending.back())) {
+        pending.pop_back();
+        continue;
+      }
+      // What was set aside is seen again by the next region.
+      for (auto node = behind_.rbegin(); node != behind_.rend(); ++node)
+        if (!only_for_members(*node)) pending.push_back(*node);
+      close();
+    }
+    close();
+  }
+
+ private:
+  // False: the node starts anew, behind the region that was closed before it.
+  bool take(Node* node) {
+    auto member = as_member(node);
+    if (member && reads_only_ready(*member)) {
+      inside_.insert(node);
+      made_.insert(node->output());
+      members_.push_back(std::move(*member));
+      return true;
+    }
+    if (members_.empty()) return true;
+    if (!is_free(node) || (member && member->packed)) return false;
+    if (std::any_of(node->inputs().begin(), node->inputs().end(), [this](const Value* v) { return made_.count(v) || later_.count(v); })) {
+      behind_.push_back(node);
+      later_.insert(node->outputs().begin(), node->outputs().end());
+    }
+    return true;
+  }
+
+  // relu_(x) of a result that nothing else reads before is relu(x), and later readers of x read that.
+  void make_activations_pure(Block* block) {
+    const std::vector<Node*> nodes(block->nodes().begin(), block->nodes().end());
+    for (Node* node : nodes) {
+      if (!pure_kinds().count(node->kind().toQualString())) continue;
+      Value* x = node->input(0);
+      Node* producer = x->node();
+      if (producer->owningBlock() != block || !as_member(producer) || is_view(producer)) continue;
+      const auto uses = x->uses();
+      if (!std::all_of(uses.begin(), uses.end(), [&](const torch::jit::Use& use) { return use.user == node || node->isBefore(use.user); })) continue;
+      const std::string name = node->kind().toQualString();
+      torch::jit::WithInsertPoint here(node);
+      Node* pure = graph_.insertNode(graph_.create(c10::Symbol::fromQualString(name.substr(0, name.size() - 1)), node->inputs()));
+      pure->copyMetadata(node);
+      pure->output()->setType(node->output()->type());
+      for (const auto& use : uses)
+        if (use.user != node) use.user->replaceInput(use.offset, pure->output());
+      node->output()->replaceAllUsesWith(pure->output());
+      node->destroy();
+    }
+  }
+
+  static const std::unordered_set<std::string>& pure_kinds() {
+    static const std::unordered_set<std::string> kinds{"aten::relu_", "aten::relu6_", "aten::hardtanh_", "aten::clamp_", "aten::leaky_relu_",
+                                                       "aten::elu_", "aten::sigmoid_", "aten::tanh_", "aten::silu_", "aten::hardswish_",
+                                                       "aten::hardsigmoid_", "aten::mish_"};
+    return kinds;
+  }
+
+  bool reads_only_ready(const Member& member) const {
+    for (const auto& read : member.reads)
+      for (const Value* value : read.values)
+        if (later_.count(value)) return false;
+    return true;
+  }
+
+  std::optional<Member> as_member(Node* node) const {
+    const auto* schema = node->maybeSchema();
+    if (!schema || node->outputs().size() != 1 || !node->blocks().empty() || !Region::takes(schema->operator_name())) return std::nullopt;
+    if (node->output()->type()->kind() != c10::TypeKind::TensorType || node->inputs().size() != schema->arguments().size()) return std::nullopt;
+    Member member{node, {}, false};
+    for (Value* input : node->inputs()) {
+      auto read = read_of(input, member.packed);
+      if (!read) return std::nullopt;
+      member.reads.push_back(std::move(*read));
+    }
+    return Region::takes(schema->operator_name(), constants_of(member)) ? std::optional(std::move(member)) : std::nullopt;
+  }
+
+  static std::vector<const c10::IValue*> constants_of(const Member& member) {
+    std::vector<const c10::IValue*> constants;
+    for (const auto& read : member.reads) constants.push_back(read.constant ? &*read.constant : nullptr);
+    return constants;
+  }
+
+  std::optional<Member::Read> read_of(Value* input, bool& packed) const {
+    Node* node = input->node();
+    const auto type = input->type()->kind();
+    if (node->kind() == prim::GetAttr && type == c10::TypeKind::ClassType) {
+      const auto found = packed_.objects().find(node->s(torch::jit::attr::name));
+      if (found == packed_.objects().end()) return std::nullopt;
+      packed = kernels::PackedWeights::takes(found->second->spec());
+      return Member::Read{{}, false, c10::IValue(found->second)};
+    }
+    if (node->kind() == prim::Constant) {
+      const auto constant = torch::jit::toIValue(input);
+      if (!constant) return std::nullopt;
+      if (constant->isTensor() && !is_fixed(input)) return Member::Read{{input}, false, {}};
+      return Member::Read{{}, false, constant};
+    }
+    if (node->kind() == prim::ListConstruct && input->uses().size() == 1) {
+      std::vector<Value*> elements(node->inputs().begin(), node->inputs().end());
+      const bool tensors = std::all_of(elements.begin(), elements.end(), [](const Value* v) { return v->type()->kind() == c10::TypeKind::TensorType; });
+      if (tensors && input->type()->isSubtypeOf(*c10::ListType::ofTensors())) return Member::Read{std::move(elements), true, {}};
+      if (input->type()->isSubtypeOf(*c10::ListType::ofInts())) return int_list(elements);
+      return std::nullopt;
+    }
+    if (type == c10::TypeKind::TensorType) return Member::Read{{input}, false, {}};
+    return std::nullopt;
+  }
+
+  static std::optional<Member::Read> int_list(const std::vector<Value*>& elements) {
+    std::vector<std::int64_t> list;
+    for (const Value* element : elements) {
+      const auto constant = torch::jit::toIValue(element);
+      if (!constant || !constant->isInt()) return std::nullopt;
+      list.push_back(constant->toInt());
+    }
+    return Member::Read{{}, false, c10::IValue(list)};
+  }
+
+  // A literal of the graph, or an attribute that no method writes (facts.h takes those as constants too).
+  bool is_fixed(const Value* constant) const {
+    const auto found = method_.tensor_attributes.find(constant);
+    if (found == method_.tensor_attributes.end()) return true;
+    const auto tensor = found->second.owner->getAttr(found->second.name).toTensor();
+    return tensor.defined() && tensor.has_storage() && !model_.written_storages.count(tensor.storage().unsafeGetStorageImpl());
+  }
+
+  // A list of operands that members alone read goes with them.
+  bool only_for_members(const Node* node) const {
+    return node->kind() == prim::ListConstruct && std::all_of(node->output()->uses().begin(), node->output()->uses().end(),
+                                                              [this](const torch::jit::Use& use) { return inside_.count(use.user) != 0; });
+  }
+
+  bool escapes(const Value* value) const {
+    return std::any_of(value->uses().begin(), value->uses().end(), [this](const torch::jit::Use& use) {
+      return !inside_.count(use.user) && !only_for_members(use.user);
+    });
+  }
+
+  void close() {
+    const auto packed = std::count_if(members_.begin(), members_.end(), [](const Member& m) { return m.packed; });
+    if (packed >= 2) replace();
+    members_.clear();
+    behind_.clear();
+    inside_.clear();
+    made_.clear();
+    later_.clear();
+  }
+
+  void replace() {
+    // A view that escapes is made again outside; what it shows escapes instead.
+    std::vector<Node*> repeated;
+    std::set<const Value*> escaping;
+    for (auto member = members_.rbegin(); member != members_.rend(); ++member) {
+      Value* output = member->node->output();
+      if (!escaping.count(output) && !escapes(output)) continue;
+      escaping.insert(output);
+      if (!is_view(member->node)) continue;
+      repeated.push_back(member->node);
+      escaping.erase(output);
+      for (Value* input : member->node->inputs())
+        if (made_.count(input)) escaping.insert(input);
+    }
+    std::reverse(repeated.begin(), repeated.end());
+
+    Region::Builder builder;
+    std::unordered_map<const Value*, std::int64_t> registers;
+    std::vector<Value*> inputs, outputs;
+    for (const Member& member : members_)
+      for (const auto& read : member.reads)
+        for (Value* value : read.values)
+          if (!made_.count(value) && !registers.count(value)) {
+            registers[value] = builder.input();
+            inputs.push_back(value);
+          }
+    for (const Member& member : members_) {
+      std::vector<Argument> arguments;
+      for (const auto& read : member.reads) {
+        std::vector<std::int64_t> list;
+        for (const Value* value : read.values) list.push_back(registers.at(value));
+        arguments.push_back(read.constant ? Argument::constant(*read.constant) : read.is_list ? Argument::regs(list) : Argument::reg(list[0]));
+      }
+      Value* output = member.node->output();
+      registers[output] = builder.call(member.node->schema().operator_name(), std::move(arguments));
+      if (escaping.count(output)) {
+        builder.output(registers[output]);
+        outputs.push_back(output);
+      }
+    }
+    insert(builder.finish(), inputs, outputs, repeated);
+  }
+
+  void insert(c10::intrusive_ptr<Region> region, const std::vector<Value*>& inputs, const std::vector<Value*>& outputs,
+              const std::vector<Node*>& repeated) {
+    Node* const last = members_.back().node;
+    Node* cursor = last;
+    const auto place = [&](Node* node) {
+      node->insertAfter(cursor);
+      node->copyMetadata(last);
+      cursor = node;
+      return node;
+    };
+    Node* list = place(graph_.createList(c10::TensorType::get(), inputs));
+    Node* call = place(graph_.create(c10::Symbol::fromQualString("fusible::region"), {list->output(), attribute(std::move(region))}));
+    call->output()->setType(c10::ListType::ofTensors());
+    Node* unpack = place(graph_.create(prim::ListUnpack, {call->output()}, outputs.size()));
+    std::unordered_map<const Value*, Value*> outside;
+    for (std::size_t i = 0; i < outputs.size(); ++i) {
+      unpack->outputs()[i]->setType(c10::TensorType::get());
+      outside[outputs[i]] = unpack->outputs()[i];
+    }
+    for (Node* view : repeated) {
+      Node* again = place(graph_.createClone(view, [&](Value* v) { return outside.count(v) ? outside.at(v) : v; }));
+      outside[view->output()] = again->output();
+    }
+    for (Node* node : behind_) {
+      if (only_for_members(node) || !node->isBefore(last)) continue;
+      node->moveAfter(cursor);
+      cursor = node;
+    }
+    for (const auto& [inner, outer] : outside) {
+      const auto uses = inner->uses();
+      for (const auto& use : uses)
+        if (!inside_.count(use.user) && !only_for_members(use.user)) use.user->replaceInput(use.offset, outer);
+    }
+    remove_members();
+  }
+
+  void remove_members() {
+    for (auto member = members_.rbegin(); member != members_.rend(); ++member) {
+      const std::vector<Value*> inputs(member->node->inputs().begin(), member->node->inputs().end());
+      member->node->destroy();
+      for (Value* input : inputs)
+        if (input->node()->kind() == prim::ListConstruct && !input->hasUses()) input->node()->destroy();
+    }
+  }
+
+  // self.NAME at the top of the graph.
+  Value* attribute(c10::intrusive_ptr<Region> region) {
+    const std::string name = "_fusible_region_" + std::to_string(regions_.size());
+    regions_[name] = std::move(region);
+    Node* node = graph_.create(prim::GetAttr, {graph_.inputs()[0]});
+    node->s_(torch::jit::attr::name, name);
+    node->output()->setType(c10::getCustomClassType<c10::intrusive_ptr<Region>>());
+    graph_.prependNode(node);
+    return node->output();
+  }
+
+  const Model& model_;
+  MethodGraph& method_;
+  Graph& graph_;
+  const PackedStore& packed_;
+  Regions& regions_;
+
+  std::vector<Member> members_;
+  std::vector<Node*> behind_;  // read what members make and are not members: moved behind the region
+  std::unordered_set<const Node*> inside_;
+  std::unordered_set<const Value*> made_, later_;  // by members, by nodes behind
+};
+
+}  // namespace
+
+void form_regions(const Model& model, MethodGraph& method, const PackedStore& packed, Regions& regions) {
+  Former(model, method, packed, regions).visit(method.graph->block());
+}
+
+}  // namespace fusible
