@@ -1,3 +1,4 @@
+#include <ATen/core/custom_class.h>
 #include <torch/csrc/jit/api/module.h>
 
 #include "fusible/fusible.h"
@@ -16,12 +17,13 @@ void pack(const PackedContraction& contraction) {
 }  // namespace
 
 void warmup(torch::jit::Module& module, const std::vector<c10::IValue>& inputs) {
+  const auto contraction_type = c10::getCustomClassType<c10::intrusive_ptr<PackedContraction>>();
+  const auto region_type = c10::getCustomClassType<c10::intrusive_ptr<Region>>();
   for (const c10::IValue& value : module._ivalue()->slots()) {
-    if (!value.isCustomClass()) continue;
-    const auto object = value.toCapsule();
-    if (const auto* contraction = dynamic_cast<const PackedContraction*>(object.get())) pack(*contraction);
-    if (const auto* region = dynamic_cast<const Region*>(object.get()))
-      for (const auto& contraction : region->contractions()) pack(*contraction);
+    if (!value.isObject()) continue;
+    if (value.type() == contraction_type) pack(*value.toCustomClass<PackedContraction>());
+    if (value.type() == region_type)
+      for (const auto& contraction : value.toCustomClass<Region>()->contractions()) pack(*contraction);
   }
   if (inputs.empty()) return;
   at::NoGradGuard no_grad;
