@@ -1,5 +1,6 @@
 // The loops around the micro-kernels: rows in chunks that stay in the second-level cache, panels of weights inside, tiles inside those.
-// Tasks are (chunk, panel) pairs taken from a counter: a busy core does not stall the other. Tasks share no output and no sum is split.
+// Tasks are (chunk, panel) pairs. Each thread has a run of its own, so that it reads what it wrote in the layer before, and then takes from
+// the others': a busy core does not stall the rest. Tasks share no output and no sum is split.
 
 #include <algorithm>
 #include <atomic>
@@ -24,16 +25,29 @@ namespace {
 
 constexpr std::int64_t kCache = 1 << 20;  // bytes of the second-level cache that a chunk or the weights may count on
 
+struct alignas(64) Run {
+  std::atomic<std::int64_t> next;
+  std::int64_t end;
+};
+
 template <typename Task>
 void for_each_task(std::int64_t tasks, Task task) {
-  const std::int64_t threads = std::min<std::int64_t>(at::get_num_threads(), tasks);
+  constexpr std::int64_t kMostThreads = 64;
+  const std::int64_t threads = std::min({static_cast<std::int64_t>(at::get_num_threads()), tasks, kMostThreads});
   if (threads <= 1 || at::in_parallel_region()) {
     for (std::int64_t i = 0; i < tasks; ++i) task(i);
     return;
   }
-  std::atomic<std::int64_t> next{0};
-  at::parallel_for(0, threads, 1, [&](std::int64_t, std::int64_t) {
-    for (std::int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) task(i);
+  Run runs[kMostThreads];
+  for (std::int64_t t = 0; t < threads; ++t) {
+    runs[t].next.store(tasks * t / threads, std::memory_order_relaxed);
+    runs[t].end = tasks * (t + 1) / threads;
+  }
+  at::parallel_for(0, threads, 1, [&](std::int64_t own, std::int64_t) {
+    for (std::int64_t t = own; t < own + threads; ++t) {
+      Run& run = runs[t % threads];
+      for (std::int64_t i; (i = run.next.fetch_add(1, std::memory_order_relaxed)) < run.end;) task(i);
+    }
   });
 }
 
