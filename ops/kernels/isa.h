@@ -84,6 +84,31 @@ struct PoolTile {
   bool max;
 };
 
+// v[i * 4 + j][tile][channel] = (Bt d B)[i][j] of the 4 x 4 pixels d under the 2 x 2 results of each tile, zeros outside the image.
+struct WinogradInput {
+  const float* x;  // of the image
+  std::int64_t pixel_stride, height, width, top, left;  // padding above and to the left
+  const float* zeros;                                   // [channels]
+  std::int64_t first_line, lines, columns;              // tiles: lines of `columns`
+  std::int64_t channels;                                // a multiple of lanes
+  float* v;
+  std::int64_t v_stride;  // from one of the 16 to the next
+};
+
+// y = chain(bias + At m A), one panel.
+struct WinogradOutput {
+  const float* m;          // [16][tile][panel]
+  std::int64_t m_stride;   // from one of the 16 to the next
+  std::int64_t panel;      // channels, a multiple of lanes
+  const float* bias;       // [panel]
+  float* y;                // of the image, at the panel's first channel
+  std::int64_t y_stride, height, width;
+  std::int64_t first_line, lines, columns;
+  const Step* chain;
+  std::int32_t steps;
+  std::int64_t image, row, channel;  // of y, for the chain's operands
+};
+
 struct Isa {
   const char* name;
   std::int32_t lanes;
@@ -102,6 +127,9 @@ struct Isa {
   // Rows of `width`: (x + added - mean) / sqrt(var + eps) * weight + bias; `sum`, where given, receives x + added.
   void (*layer_norm)(const float* x, const float* added, float* sum, std::int64_t rows, std::int64_t width, const float* weight,
                      const float* bias, double eps, float* y);
+  // False: a number was not finite, and its neighbours are not what a direct sum gives.
+  bool (*winograd_input)(const WinogradInput&);
+  bool (*winograd_output)(const WinogradOutput&);
   void (*softmax)(const float* x, std::int64_t rows, std::int64_t width, float scale, float* y);
 };
 

@@ -1,55 +1,15 @@
 // The loops around the micro-kernels: rows in chunks that stay in the second-level cache, panels of weights inside, tiles inside those.
-// Tasks are (chunk, panel) pairs. Each thread has a run of its own, so that it reads what it wrote in the layer before, and then takes from
-// the others': a busy core does not stall the rest. Tasks share no output and no sum is split.
+// Tasks are (chunk, panel) pairs. They share no output and no sum is split.
+
+#include "ops/kernels/loop_nest.h"
 
 #include <algorithm>
-#include <atomic>
-
-#include <ATen/Parallel.h>
-
-#include "ops/kernels/packed_weights.h"
 
 namespace fusible::kernels {
-
-struct PackedWeights::Job {
-  const float* x;
-  Pixels in, out;
-  float* y;
-  std::int64_t y_stride;
-  const std::vector<Step>* chain;
-  std::int64_t images, rows;  // rows per image; images are 1 where rows of all images are counted as one
-  std::int64_t taps, depth;   // as the micro-kernel sees them
-};
 
 namespace {
 
 constexpr std::int64_t kCache = 1 << 20;  // bytes of the second-level cache that a chunk or the weights may count on
-
-struct alignas(64) Run {
-  std::atomic<std::int64_t> next;
-  std::int64_t end;
-};
-
-template <typename Task>
-void for_each_task(std::int64_t tasks, Task task) {
-  constexpr std::int64_t kMostThreads = 64;
-  const std::int64_t threads = std::min({static_cast<std::int64_t>(at::get_num_threads()), tasks, kMostThreads});
-  if (threads <= 1 || at::in_parallel_region()) {
-    for (std::int64_t i = 0; i < tasks; ++i) task(i);
-    return;
-  }
-  Run runs[kMostThreads];
-  for (std::int64_t t = 0; t < threads; ++t) {
-    runs[t].next.store(tasks * t / threads, std::memory_order_relaxed);
-    runs[t].end = tasks * (t + 1) / threads;
-  }
-  at::parallel_for(0, threads, 1, [&](std::int64_t own, std::int64_t) {
-    for (std::int64_t t = own; t < own + threads; ++t) {
-      Run& run = runs[t % threads];
-      for (std::int64_t i; (i = run.next.fetch_add(1, std::memory_order_relaxed)) < run.end;) task(i);
-    }
-  });
-}
 
 // Kept per thread: a call allocates only when it needs more rows than any before it.
 std::vector<const float*>& row_pointers(std::int64_t count) {
@@ -57,8 +17,6 @@ std::vector<const float*>& row_pointers(std::int64_t count) {
   if (static_cast<std::int64_t>(rows.size()) < count) rows.resize(count);
   return rows;
 }
-
-std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 }  // namespace
 
@@ -252,6 +210,7 @@ void PackedWeights::run(const float* x, const Pixels& pixels, float* y, std::int
     job.rows *= job.out.images;
   else
     job.images = job.out.images;
+  if (takes_winograd(job.out) && run_winograd(job, scratch)) return;
   depthwise_ ? run_depthwise(job) : run_panels(job);
 }
 

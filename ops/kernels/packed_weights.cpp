@@ -129,6 +129,8 @@ at::Tensor PackedWeights::unpack() const {
   return weight;
 }
 
+std::int64_t PackedWeights::winograd_tiles(const Pixels& out) { return (out.height + 1) / 2 * ((out.width + 1) / 2); }
+
 Pixels PackedWeights::out_pixels(const Pixels& x) const {
   Pixels y = x;
   y.planar = false;
@@ -143,8 +145,9 @@ Pixels PackedWeights::out_pixels(const Pixels& x) const {
 }
 
 std::int64_t PackedWeights::scratch_floats(const Pixels& x) const {
-  if (!padded_copy_) return 0;
-  return x.images * (x.height + padding_[0] + padding_end_[0]) * (x.width + padding_[1] + padding_end_[1]) * in_;
+  if (padded_copy_) return x.images * (x.height + padding_[0] + padding_end_[0]) * (x.width + padding_[1] + padding_end_[1]) * in_;
+  const Pixels out = out_pixels(x);
+  return takes_winograd(out) && transforms_first(out) ? out.images * winograd_tiles(out) * 16 * in_ : 0;
 }
 
 }  // namespace fusible::kernels

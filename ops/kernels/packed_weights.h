@@ -3,6 +3,7 @@
 // Weights as the micro-kernels read them, and the loop nests over them. fp32.
 
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
@@ -35,7 +36,7 @@ class FUSIBLE_API PackedWeights : public PackedState {
   Pixels out_pixels(const Pixels& x) const;
   std::int64_t in_channels() const { return groups_ * in_; }
   std::int64_t out_channels() const { return groups_ * out_; }
-  // Few input channels: the taps of a kernel row are read as one run, from a padded copy that needs this many floats.
+  // Memory that run() needs for this input: a padded copy where input channels are few, transformed tiles where weights are many.
   std::int64_t scratch_floats(const Pixels& x) const;
   bool takes_planar() const { return padded_copy_; }
 
@@ -52,6 +53,14 @@ class FUSIBLE_API PackedWeights : public PackedState {
   void copy_padded(const float* x, const Pixels& pixels, float* to) const;
   void point_rows(const Job& job, std::int64_t image, std::int64_t begin, std::int64_t end, const float** rows) const;
   std::int64_t part_count(const Job& job) const;
+  static std::int64_t winograd_tiles(const Pixels& out);  // per image
+  bool takes_winograd(const Pixels& out) const;
+  bool transforms_first(const Pixels& out) const;
+  const at::Tensor& winograd_weights() const;
+  bool run_winograd(const Job& job, float* scratch) const;
+  bool transform_tiles(const Job& job, std::int64_t image, std::int64_t first, std::int64_t count, float* v, std::int64_t v_stride) const;
+  bool multiply_tiles(const Job& job, std::int64_t image, std::int64_t first, std::int64_t count, std::int64_t panel, const float* v,
+                      std::int64_t v_stride, float* m) const;
   void run_panels(const Job& job) const;
   void run_depthwise(const Job& job) const;
 
@@ -62,6 +71,8 @@ class FUSIBLE_API PackedWeights : public PackedState {
   std::int64_t panel_ = 0, group_floats_ = 0;
   bool depthwise_ = false, padded_copy_ = false;
   at::Tensor data_, bias_, zeros_;
+  mutable std::once_flag winograd_once_;
+  mutable at::Tensor winograd_;  // [panel][16][in][panel width], made by the first call that takes it
 };
 
 }  // namespace fusible::kernels

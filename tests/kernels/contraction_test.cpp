@@ -101,6 +101,72 @@ TEST(Contraction, ConvolutionOfRandomShapes) {
   EXPECT_GT(taken, 75);
 }
 
+ContractionSpec three_by_three(std::int64_t in, std::int64_t out, std::int64_t padding) {
+  ContractionSpec spec;
+  spec.weight = at::randn({out, in, 3, 3}) / std::sqrt(static_cast<double>(in * 9));
+  spec.bias = at::randn({out});
+  spec.stride = spec.dilation = {1, 1};
+  spec.padding = {padding, padding};
+  return spec;
+}
+
+// Winograd's products: odd and even sizes, both orders of work, batches, any number of threads.
+TEST(Contraction, ThreeByThreeOfManySizes) {
+  struct Case {
+    std::int64_t in, out, height, width, images, padding;
+  };
+  for (const Case& c : {Case{32, 32, 14, 14, 1, 1}, Case{64, 96, 15, 21, 1, 1}, Case{48, 80, 13, 16, 3, 0}, Case{160, 256, 17, 14, 1, 1},
+                        Case{256, 512, 14, 15, 2, 1}, Case{64, 64, 40, 33, 1, 2}, Case{32, 48, 200, 9, 1, 1}}) {
+    const ContractionSpec spec = three_by_three(c.in, c.out, c.padding);
+    const auto packed = make_packed(spec);
+    const at::Tensor x = at::randn({c.images, c.in, c.height, c.width}).contiguous(at::MemoryFormat::ChannelsLast);
+    const at::Tensor bare = at::conv2d(x, spec.weight, {}, spec.stride, spec.padding);
+    const std::vector<at::Tensor> operands = {at::randn_like(bare)};
+    const PostOps& chain = parse_post_ops("add|hardswish");
+    const std::string what = packed->describe() + " " + std::to_string(c.height) + " x " + std::to_string(c.width);
+    const int threads = at::get_num_threads();
+    at::Tensor first;
+    for (int count : {1, 2, 3, threads}) {
+      at::set_num_threads(count);
+      at::Tensor y;
+      ASSERT_TRUE(try_panels(x, packed->spec(), packed.get(), chain, operands, y)) << what;
+      if (!first.defined()) {
+        first = y;
+        expect_close(y, x, spec, chain, operands, what);
+      }
+      EXPECT_TRUE(at::equal(first, y)) << what << " with " << count << " threads";
+    }
+    at::set_num_threads(threads);
+    // No further from the sum in float64 than a few roundings of the direct sum.
+    const at::Tensor exact = at::conv2d(x.to(at::kDouble), spec.weight.to(at::kDouble), spec.bias.to(at::kDouble), spec.stride, spec.padding);
+    at::Tensor plain;
+    ASSERT_TRUE(try_panels(x, packed->spec(), packed.get(), {}, {}, plain));
+    const double ours = (plain - exact).abs().max().item<double>();
+    const double direct = (at::conv2d(x, spec.weight, spec.bias, spec.stride, spec.padding) - exact).abs().max().item<double>();
+    EXPECT_LE(ours, 4 * direct + 8 * 1.2e-7 * exact.abs().max().item<double>()) << what;
+  }
+}
+
+// A transformed tile mixes neighbours: what is not finite, or overflows, must reach exactly the results that read it.
+TEST(Contraction, ThreeByThreeKeepsNumbersThatAreNotFiniteInTheirPlaces) {
+  const float infinity = std::numeric_limits<float>::infinity(), largest = std::numeric_limits<float>::max();
+  for (const auto& [in, out] : {std::pair<std::int64_t, std::int64_t>{32, 48}, {256, 256}})
+    for (const float value : {std::numeric_limits<float>::quiet_NaN(), infinity, -infinity, largest, -largest}) {
+      const ContractionSpec spec = three_by_three(in, out, 1);
+      const auto packed = make_packed(spec);
+      at::Tensor x = at::randn({2, in, 16, 15}).contiguous(at::MemoryFormat::ChannelsLast);
+      x[1][5][7][8] = value;
+      x[1][5][7][9] = value;
+      at::Tensor y;
+      ASSERT_TRUE(try_panels(x, packed->spec(), packed.get(), {}, {}, y));
+      const at::Tensor reference = at::conv2d(x, spec.weight, spec.bias, spec.stride, spec.padding);
+      EXPECT_TRUE(at::equal(y.isnan(), reference.isnan())) << value;
+      EXPECT_TRUE(at::equal(y.isinf(), reference.isinf())) << value;
+      const at::Tensor small = reference.isfinite() & (reference.abs() < 1e6);
+      EXPECT_LT((y - reference).masked_select(small).abs().max().item<float>(), 1e-3) << value;
+    }
+}
+
 TEST(Contraction, LinearOfRandomShapes) {
   const char* const chains[] = {"", "relu", "gelu(none)", "add|relu", "add|gelu(tanh)|mul(0.5)", "mul|silu"};
   for (unsigned seed = 0; seed < 120; ++seed) {

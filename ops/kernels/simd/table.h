@@ -3,6 +3,7 @@
 #include "ops/kernels/simd/depthwise.h"
 #include "ops/kernels/simd/rows.h"
 #include "ops/kernels/simd/tile.h"
+#include "ops/kernels/simd/winograd.h"
 
 namespace fusible::kernels {
 
@@ -19,6 +20,8 @@ const Isa FUSIBLE_TABLE = {
        std::int64_t row) { run_chain(c, c_stride, m, channels, chain, steps, image, row, 0); },
     transpose,
     layer_norm,
+    winograd_input,
+    winograd_output,
     softmax,
 };
 

@@ -1,0 +1,148 @@
+// 3x3 convolutions of stride 1 by Winograd's F(2x2, 3x3) (simd/winograd.h): 4/9 of the products.
+// A task is a few lines of tiles: transformed, multiplied panel by panel as 16 matrix products and transformed back while they are near.
+
+#include "ops/kernels/loop_nest.h"
+
+#include <ATen/ATen.h>
+
+namespace fusible::kernels {
+namespace {
+
+constexpr std::int64_t kProducts = 16;
+constexpr std::int64_t kBlock = 1 << 20;         // bytes of transformed tiles that a task may keep in the second-level cache
+constexpr std::int64_t kLeastTiles = 40;         // below, the 16/9 larger weights cost more than the saved products
+constexpr std::int64_t kMostChannels = 1 << 14;
+constexpr std::int64_t kMostWeights = 2 << 20;   // bytes of transformed weights that are read again for each task
+
+// Kept per thread, as the row pointers are.
+float* buffer(std::int64_t floats) {
+  thread_local std::vector<float> memory;
+  if (static_cast<std::int64_t>(memory.size()) < floats) memory.resize(floats);
+  return memory.data();
+}
+
+std::int64_t tile_columns(const Pixels& out) { return divide_up(out.width, 2); }
+
+// A pixel outside the image, and the bias of a bare product.
+const float* zeros() {
+  static const std::vector<float> list(kMostChannels);
+  return list.data();
+}
+
+}  // namespace
+
+bool PackedWeights::takes_winograd(const Pixels& out) const {
+  const std::int64_t lanes = isa().lanes;
+  if (kernel_[0] != 3 || kernel_[1] != 3 || stride_[0] != 1 || stride_[1] != 1 || dilation_[0] != 1 || dilation_[1] != 1 || groups_ != 1)
+    return false;
+  if (padded_copy_ || in_ % lanes || out_ % lanes || in_ < 32 || out_ < 32 || in_ > kMostChannels) return false;
+  return tile_columns(out) * kProducts * in_ * 4 <= kBlock && out.images * winograd_tiles(out) >= kLeastTiles;
+}
+
+// Weights that do not stay in the cache are read once, for all tiles of an image, unless there are many more tiles than weights (measured:
+// docs/performance.md).
+bool PackedWeights::transforms_first(const Pixels& out) const {
+  const std::int64_t weights = kProducts * in_ * out_ * 4, tiles = kProducts * in_ * winograd_tiles(out) * 4;
+  return weights > 3 * kMostWeights || (weights > kMostWeights && tiles < 2 * weights);
+}
+
+// U = G g Gt with G = [1 0 0; 1/2 1/2 1/2; 1/2 -1/2 1/2; 0 0 1], in float64.
+const at::Tensor& PackedWeights::winograd_weights() const {
+  std::call_once(winograd_once_, [this] {
+    const at::Tensor g = at::tensor({1.0, 0.0, 0.0, 0.5, 0.5, 0.5, 0.5, -0.5, 0.5, 0.0, 0.0, 1.0}, at::kDouble).view({4, 3});
+    const at::Tensor transformed = at::matmul(at::matmul(g, unpack().to(at::kDouble)), g.t()).to(at::kFloat);  // [out, in, 4, 4]
+    const at::Tensor rows = transformed.permute({2, 3, 1, 0}).reshape({kProducts, in_, out_});
+    std::vector<at::Tensor> panels_of;
+    for (std::int64_t panel = 0; panel < panels(); ++panel)
+      panels_of.push_back(rows.narrow(2, panel * panel_, panel_width(panel)).contiguous().view(-1));
+    winograd_ = at::cat(panels_of);
+  });
+  return winograd_;
+}
+
+bool PackedWeights::transform_tiles(const Job& job, std::int64_t image, std::int64_t first, std::int64_t count, float* v,
+                                    std::int64_t v_stride) const {
+  return isa().winograd_input({job.x + image * job.in.height * job.in.width * job.in.pixel_stride, job.in.pixel_stride, job.in.height,
+                               job.in.width, padding_[0], padding_[1], zeros(), first, count, tile_columns(job.out), in_, v, v_stride});
+}
+
+bool PackedWeights::multiply_tiles(const Job& job, std::int64_t image, std::int64_t first, std::int64_t count, std::int64_t panel,
+                                   const float* v, std::int64_t v_stride, float* m) const {
+  const Isa& machine = isa();
+  const std::int64_t tiles = count * tile_columns(job.out), width = panel_width(panel), channel = panel * panel_;
+  const std::int64_t per_image = job.out.height * job.out.width;
+  thread_local std::vector<const float*> rows;
+  rows.resize(tiles);
+  for (std::int64_t t = 0; t < tiles; ++t) rows[t] = v + t * in_;
+  Tile t{};
+  t.vectors = static_cast<std::int32_t>(width / machine.lanes);
+  t.taps = 1;
+  t.depth = in_;
+  t.tap_stride = tiles;
+  t.weight_stride = t.c_stride = width;
+  t.columns = static_cast<std::int32_t>(width);
+  t.finish = true;
+  t.bias = zeros();
+  const std::int64_t pieces = divide_up(tiles, machine.most_rows(t.vectors));
+  for (std::int64_t product = 0; product < kProducts; ++product) {
+    t.weights = winograd_weights().const_data_ptr<float>() + kProducts * in_ * channel + product * in_ * width;
+    t.offset = product * v_stride;
+    for (std::int64_t piece = 0; piece < pieces; ++piece) {
+      const std::int64_t begin = tiles * piece / pieces;
+      t.m = static_cast<std::int32_t>(tiles * (piece + 1) / pieces - begin);
+      // This piece's share of the next product's weights, which lie behind these.
+      t.prefetch = t.weights + in_ * width + in_ * width * piece / pieces;
+      t.prefetch_stride = divide_up(width, pieces);
+      t.rows = rows.data() + begin;
+      t.c = m + (product * tiles + begin) * width;
+      machine.tile(t);
+    }
+  }
+  const bool collapsed = job.images == 1;
+  return machine.winograd_output({m, tiles * width, width, bias_.const_data_ptr<float>() + channel, job.y + image * per_image * job.y_stride + channel,
+                                  job.y_stride, job.out.height, job.out.width, first, count, tile_columns(job.out), job.chain->data(),
+                                  static_cast<std::int32_t>(job.chain->size()), collapsed ? 0 : image, collapsed ? image * per_image : 0, channel});
+}
+
+// False: a number was not finite, and nothing that was written counts.
+bool PackedWeights::run_winograd(const Job& job, float* scratch) const {
+  winograd_weights();
+  const std::int64_t columns = tile_columns(job.out), all_lines = divide_up(job.out.height, 2), images = job.out.images;
+  const std::int64_t threads = at::get_num_threads();
+  const bool first_all = transforms_first(job.out);
+  std::int64_t lines = std::max<std::int64_t>(1, (first_all ? kBlock : kBlock / 2) / (columns * kProducts * (first_all ? panel_ : in_) * 4));
+  const std::int64_t tasks_per_line = images * (first_all ? panels() : 1);
+  lines = std::min(lines, divide_up(all_lines * tasks_per_line, 2 * threads));
+  const std::int64_t blocks = divide_up(all_lines, lines);
+  const auto first_of = [&](std::int64_t block) { return all_lines * block / blocks; };
+  const auto most_tiles = divide_up(all_lines, blocks) * columns;
+  std::atomic<bool> finite{true};
+  if (!first_all) {
+    // With fewer blocks than threads each block is transformed once for each group of panels.
+    const std::int64_t groups = std::min(panels(), std::max<std::int64_t>(1, threads / (blocks * images)));
+    for_each_task(images * blocks * groups, [&](std::int64_t i) {
+      const std::int64_t group = i % groups, block = i / groups % blocks, image = i / groups / blocks;
+      const std::int64_t first = first_of(block), count = first_of(block + 1) - first, v_stride = count * columns * in_;
+      float* const v = buffer(kProducts * most_tiles * (in_ + panel_));
+      bool good = finite && transform_tiles(job, image, first, count, v, v_stride);
+      for (std::int64_t panel = panels() * group / groups; good && panel < panels() * (group + 1) / groups; ++panel)
+        good = multiply_tiles(job, image, first, count, panel, v, v_stride, v + kProducts * most_tiles * in_);
+      if (!good) finite = false;
+    });
+    return finite;
+  }
+  const std::int64_t v_stride = all_lines * columns * in_;
+  const auto tiles_of = [&](std::int64_t image, std::int64_t first) { return scratch + image * kProducts * v_stride + first * columns * in_; };
+  for_each_task(images * all_lines, [&](std::int64_t i) {
+    if (!transform_tiles(job, i / all_lines, i % all_lines, 1, tiles_of(i / all_lines, i % all_lines), v_stride)) finite = false;
+  });
+  if (!finite) return false;
+  for_each_task(panels() * images * blocks, [&](std::int64_t i) {
+    const std::int64_t block = i % blocks, image = i / blocks % images, first = first_of(block);
+    float* const m = buffer(kProducts * most_tiles * panel_);
+    if (!multiply_tiles(job, image, first, first_of(block + 1) - first, i / blocks / images, tiles_of(image, first), v_stride, m)) finite = false;
+  });
+  return finite;
+}
+
+}  // namespace fusible::kernels
