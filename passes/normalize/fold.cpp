@@ -57,6 +57,7 @@ std::optional<bool> is_none(const Value* value) {
 
 std::optional<c10::IValue> folded(Node* node) {
   if (!foldable().count(node->kind()) || node->outputs().size() != 1) return std::nullopt;
+  if (node->output()->type()->kind() == c10::TypeKind::ListType) return std::nullopt;  // [0] * n is as large as n says
   if (node->kind() == aten::__is__ || node->kind() == aten::__isnot__) {
     auto left = is_none(node->input(0)), right = is_none(node->input(1));
     if (left && right && (*left || *right)) return c10::IValue((*left == *right) == (node->kind() == aten::__is__));

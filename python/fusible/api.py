@@ -73,20 +73,21 @@ def fuse(module: torch.jit.ScriptModule, example_inputs: tuple[Any, ...] | None 
     return wrap_cpp_module(fused)
 
 
-def load(path: str | os.PathLike[str]) -> torch.jit.ScriptModule:
-    """A TorchScript archive on the CPU. Raises FusibleError with one clear sentence when `path` is not a usable archive."""
+def load(path: str | os.PathLike[str], *, trust: bool = False) -> torch.jit.ScriptModule:
+    """A TorchScript archive on the CPU. Raises FusibleError with one clear sentence when `path` is not a usable archive, or when loading
+    it would run code of the archive (`__setstate__`, default arguments) beyond what torch writes itself; `trust` lets that run."""
     from fusible.archive import load_archive
 
-    return load_archive(Path(path))
+    return load_archive(Path(path), trust)
 
 
 def lint(module_or_path: torch.jit.ScriptModule | str | os.PathLike[str], example_inputs: tuple[Any, ...] | None = None, *,
          methods: Sequence[str] | None = None, target: str = "cpu", strict: bool = False, verify: bool | None = None,
          select: Sequence[str] | None = None, ignore: Sequence[str] | None = None,
-         patterns: Sequence[str | os.PathLike[str]] | None = None, progress: Progress | None = None) -> Report:
-    """What fuse would do, and why not more. Nothing is changed and nothing of the model is run. Arguments as in fuse."""
+         patterns: Sequence[str | os.PathLike[str]] | None = None, progress: Progress | None = None, trust: bool = False) -> Report:
+    """What fuse would do, and why not more. Nothing is changed and nothing of the model is run. Arguments as in fuse; `trust` as in load."""
     path = module_or_path if isinstance(module_or_path, (str, os.PathLike)) else None
-    scripted = load(path) if path is not None else _scripted(module_or_path)
+    scripted = load(path, trust=trust) if path is not None else _scripted(module_or_path)
     options = _options(example_inputs, methods=methods, target=target, strict=strict, verify=verify, select=select, ignore=ignore,
                        patterns=patterns, progress=progress, model_path=str(path or ""))
     return Report.from_json(_C.lint(scripted._c, options))

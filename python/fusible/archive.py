@@ -4,10 +4,12 @@ from __future__ import annotations
 import pickletools
 import re
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from fusible.nesting import DEEPEST, code_depth, pickle_depth
+from fusible.on_load import runs_more
 from fusible.storages import problem_of_pickle
 
 LFS_POINTER = b"version https://git-lfs"
@@ -46,11 +48,13 @@ def problem_of(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             return _problem_inside(path, archive)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError, OverflowError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, OverflowError) as error:
         return f"a whole TorchScript archive was needed, found a damaged one at {path}: {error}"
 
 
 def _problem_inside(path: Path, archive: zipfile.ZipFile) -> str | None:
+    if problem := _ambiguous(path, archive):
+        return problem
     for record in archive.infolist():
         if record.filename.startswith("/") or ".." in Path(record.filename).parts:
             return f"{_NEEDED}, found one at {path} with a record outside of it ({record.filename!r}): do not load this file"
@@ -77,6 +81,21 @@ def _problem_inside(path: Path, archive: zipfile.ZipFile) -> str | None:
         return f"{_NEEDED}, found one at {path} whose format version is not a number ({version[:20]!r})"
     if int(version) > NEWEST_FORMAT:
         return f"{_NEEDED} of format version {NEWEST_FORMAT} or older, found version {version} at {path}: save it with torch 2.13.0 or older"
+    return None
+
+
+def _ambiguous(path: Path, archive: zipfile.ZipFile) -> str | None:
+    """Names that torch's reader could take for another record than the one that is looked at here; it takes upper and lower case for the same."""
+    names = [record.orig_filename for record in archive.infolist()]
+    seen: set[str] = set()
+    for name in names:
+        if "\0" in name or name.casefold() in seen:
+            return f"{_NEEDED}, found one at {path} with two records of one name ({name!r}): do not load this file"
+        seen.add(name.casefold())
+    if len(folders := {name.partition("/")[0] for name in names}) > 1 and any(name.endswith("/constants.pkl") for name in names):
+        return f"{_NEEDED}, found one at {path} with records outside of its one folder ({', '.join(sorted(folders)[:3])}): do not load this file"
+    if (held := sum(record.compress_size for record in archive.infolist())) > path.stat().st_size:
+        return f"{_NEEDED}, found one at {path} whose records overlap ({held} bytes of records in a smaller file): do not load this file"
     return None
 
 
@@ -117,8 +136,19 @@ def _version(archive: zipfile.ZipFile, records: dict[str, str]) -> str:
     return archive.read(record).decode("ascii", "replace").strip() if record else "missing"
 
 
-def load_archive(path: Path):
-    """The torch.jit.ScriptModule in `path`, on the CPU. Raises FusibleError."""
+def runs_code(path: Path) -> str | None:
+    """What torch's loader would run of the archive `path` beyond storing and packing its weights; None when nothing. Nothing is loaded."""
+    with zipfile.ZipFile(path) as archive:
+        records = {name.partition("/")[2]: name for name in archive.namelist()}
+        code = {name: archive.read(record).decode("utf-8", "replace") for name, record in records.items()
+                if name.startswith("code/") and name.endswith(".py")}
+        pickled = [text for name in ("data.pkl", "constants.pkl") for text in _strings(archive.read(records[name]))]
+    return runs_more(code, pickled)
+
+
+def load_archive(path: Path, trust: bool = False):
+    """The torch.jit.ScriptModule in `path`, on the CPU. Without `trust`, an archive whose loading runs code of its own is refused.
+    Raises FusibleError."""
     import torch
     from torch.jit._recursive import wrap_cpp_module
 
@@ -126,6 +156,9 @@ def load_archive(path: Path):
 
     if problem := problem_of(path):
         raise _C.FusibleError(problem)
+    if not trust and (code := runs_code(path)):
+        raise _C.FusibleError(f"an archive that runs no code of its own when it is loaded was needed, {path} runs {code}: "
+                              "read its code/ first, and pass --trust (trust=True) if you would run it")
     try:
         return wrap_cpp_module(_C.load(str(path)))
     except (RuntimeError, ValueError, IndexError, TypeError) as error:

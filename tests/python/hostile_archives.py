@@ -143,11 +143,97 @@ def large_view(path, archive, model):
     rewrite(archive, path, lambda name, data: data.replace(b"(K\x08K\x03K\x03K\x03t", b"(K\x08K\x03K\x03K\x78t") if name == "data.pkl" else data)
 
 
+def two_records(path, archive, model):
+    """A reader that takes the first of them and one that takes the last see different programs."""
+    rewrite(archive, path, lambda name, data: data)
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr(next(name for name in file.namelist() if name.endswith("data.pkl")), b"\x80\x02N.")
+
+
+def upper_case_record(path, archive, model):
+    rewrite(archive, path, lambda name, data: data)
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("model/DATA.pkl", b"\x80\x02N.")
+
+
+def second_folder(path, archive, model):
+    rewrite(archive, path, lambda name, data: data)
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("other/data.pkl", b"\x80\x02N.")
+
+
+def encrypted(path, archive, model):
+    """The flag of an encrypted record, in its header and in the table of contents."""
+    rewrite(archive, path, lambda name, data: data)
+    data = bytearray(path.read_bytes())
+    for magic, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = data.find(magic)
+        while at >= 0:
+            data[at + offset] |= 1
+            at = data.find(magic, at + 4)
+    path.write_bytes(data)
+
+
+def damaged_stream(path, archive, model):
+    """A deflated record whose bytes are no deflate stream."""
+    with zipfile.ZipFile(archive) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+        record = next(record for record in new.infolist() if record.filename.endswith("data.pkl"))
+    data = bytearray(path.read_bytes())
+    start = record.header_offset + 30 + len(record.filename)
+    data[start:start + 40] = b"\xff" * 40
+    path.write_bytes(data)
+
+
+def calls_itself(path, archive, model):
+    rewrite(archive, path, in_code(b"return ", b"return (self).forward(x, )\n    return "))
+
+
+def in_code(old, new):
+    """Replaces text in the code record of the root module."""
+    def change(name, data):
+        return data.replace(old, new) if name.startswith("code/") and old in data and b"class Small" in data else data
+    return change
+
+
 KINDS = {
     missing: "nothing at", directory: "directory", empty: "empty", truncated: "truncated", text: "another kind of file", lfs_pointer: "git lfs pull",
     state_dict: "state_dict", eager_pickle: "Small", old_torch_save: "pickle", plain_pickle: "pickle", exported: "torch.export",
     other_zip: "data.pkl", newer_version: "99", outside_record: "outside", zip_bomb: "unpacks", damaged_directory: "damaged",
     cut_pickle: "damaged", random_pickle: "damaged", deep_pickle: "nests", deep_tuple: "nests", deep_late_append: "nests", deep_code: "nests",
     no_code: "can load", broken_code: "can load", unknown_operator: "nobody", missing_tensor: "can load", short_tensor: "holds 4",
-    large_view: "reaches beyond",
+    large_view: "reaches beyond", two_records: "one name", upper_case_record: "one name", second_folder: "one folder", encrypted: "damaged",
+    damaged_stream: "damaged", calls_itself: "can load",
 }
+
+# Archives that torch loads, and whose loading writes MARK; each is the code of the root module, changed. The word that the message must hold.
+MARK = "MARK"
+_WRITE = b'torch.from_file("MARK", True, 4)'
+_LOADING = b"""  def __setstate__(self: __torch__.conftest.Small, state: Tensor) -> NoneType:
+    %s
+    return None
+  def forward("""
+
+
+def _setstate(body):
+    return b"  def forward(", _LOADING % body.replace(b"\n", b"\n    ")
+
+
+RUNS = {
+    "default_argument": (b"x: Tensor)", b"x: Tensor, y: Tensor=" + _WRITE + b")", "default argument"),
+    "class_constant": (b"  def forward(", b"  mark : Final[Tensor] = " + _WRITE + b"\n  def forward(", "class constant"),
+    "large_default": (b"x: Tensor)", b"x: Tensor, y: List[int]=[0] * 1000)", "arithmetic"),
+    "setstate": (*_setstate(b"_0 = " + _WRITE), "torch.from_file"),
+    "setstate_spaces": (*_setstate(b"_0 = torch . from_file (\"MARK\", True, 4)"), "torch.from_file"),
+    "setstate_alias": (*_setstate(b"helper = torch.from_file\n_0 = helper(\"MARK\", True, 4)"), "torch.from_file"),
+    "setstate_module_alias": (*_setstate(b"_0 = torch\n_1 = _0.from_file(\"MARK\", True, 4)"), "torch"),
+    "setstate_nested": (*_setstate(b"def inner() -> Tensor:\n  pass\n_0 = " + _WRITE), "`def`"),
+    "setstate_loop": (*_setstate(b"for _0 in range(1000000000):\n  pass"), "`for`"),
+    "setstate_method": (*_setstate(b"_0 = (state).sum()"), ".sum"),
+    "setstate_call": (*_setstate(b"_0 = (self).forward(state, )"), "__setstate__"),
+    "setstate_submodule": (*_setstate(b"_0 = (self.conv)(state, )"), "__setstate__"),
+    "hidden_in_string": (b"  def forward(", b'  """\n  """\n  def __setstate__(self: __torch__.conftest.Small, state: Tensor) -> NoneType:\n    return None\n  def forward(',
+                         "does not write"),
+}
+

@@ -38,7 +38,7 @@ def _fuse(arguments: argparse.Namespace, output: Path) -> Path:
     import fusible
     from fusible.cli.progress import progress
 
-    module = fusible.load(arguments.model)
+    module = fusible.load(arguments.model, trust=arguments.trust)
     with progress(arguments.model.name) as show:
         fusible.fuse(module, progress=show, **fusing(arguments), **selection(arguments)).save(str(output))
     return output

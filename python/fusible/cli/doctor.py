@@ -71,7 +71,7 @@ def openmp_runtimes() -> list[str]:
 
 
 def of_model(path: Path) -> Iterator[tuple[str, str]]:
-    from fusible.archive import Contents, problem_of
+    from fusible.archive import Contents, problem_of, runs_code
 
     if problem := problem_of(path):
         raise ValueError(problem)
@@ -88,6 +88,8 @@ def of_model(path: Path) -> Iterator[tuple[str, str]]:
         yield "note", "saved on CUDA: fusible maps it to the CPU; a plain torch.jit.load on a CPU build needs map_location"
     yield "debug info", "whole: findings name file and line" if contents.debug_files else "none: findings name modules, not lines (stripped at save)"
     yield "runs on load", ", ".join(contents.setstate) or "nothing"
+    if code := runs_code(path):
+        yield "note", f"loading it runs {code}: lint and fuse stop at that without --trust"
 
 
 def _cpu_name() -> str:

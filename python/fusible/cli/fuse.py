@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     from fusible.cli.progress import progress
 
     options = {**fusing(arguments), **selection(arguments)}
-    module = fusible.load(arguments.model)
+    module = fusible.load(arguments.model, trust=arguments.trust)
     with progress(arguments.model.name) as show:
         fused = fusible.fuse(module, verify=False if arguments.no_verify else None, progress=show, **options)
     write_archive(fused, output)

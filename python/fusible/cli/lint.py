@@ -37,7 +37,7 @@ def _reports(arguments: argparse.Namespace) -> Iterator:
     for model in arguments.models:
         try:
             with progress(model.name) as show:
-                report = fusible.lint(model, progress=show, **options)
+                report = fusible.lint(model, progress=show, trust=arguments.trust, **options)
         except fusible.FusibleError as error:
             report = Unusable(str(model), str(error))
         yield report

@@ -17,6 +17,7 @@ def add_fusing(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--target", choices=("cpu", "aten"), default="cpu", help="cpu: fusible's operators; aten: stock operators only")
     group.add_argument("--strict", action="store_true", help="only exact rewrites: no weight folds")
     group.add_argument("--patterns", action="append", metavar="FILE", help="a further pattern file")
+    group.add_argument("--trust", action="store_true", help="load archives whose loading runs code of their own (fusible doctor names it)")
 
 
 def add_selection(parser: argparse.ArgumentParser) -> None:
