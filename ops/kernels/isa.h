@@ -73,6 +73,7 @@ struct DepthwiseTile {
   std::int32_t m, steps;
   const Step* chain;
   std::int64_t image, row;
+  std::int32_t line_width, line_stride;  // the m rows are neighbours in a line: taps of a kernel row, step from one to the next; else 0
 };
 
 // c[channel] = max, or scale * sum, over taps of rows[tap][channel].

@@ -183,8 +183,13 @@ void PackedWeights::run_depthwise(const Job& job) const {
     t.chain = job.chain->data();
     t.steps = static_cast<std::int32_t>(job.chain->size());
     t.image = image;
-    for (std::int64_t first = 0; first < count; first += machine.depthwise_rows) {
-      t.m = static_cast<std::int32_t>(std::min<std::int64_t>(machine.depthwise_rows, count - first));
+    if (dilation_[1] == 1) {
+      t.line_width = static_cast<std::int32_t>(kernel_[1]);
+      t.line_stride = static_cast<std::int32_t>(stride_[1]);
+    }
+    for (std::int64_t first = 0; first < count; first += t.m) {
+      const std::int64_t line_left = job.out.width - (begin + first) % job.out.width;
+      t.m = static_cast<std::int32_t>(std::min({static_cast<std::int64_t>(machine.depthwise_rows), count - first, line_left}));
       t.rows = rows + first;
       t.row = begin + first;
       t.c = job.y + (image * job.rows + t.row) * job.y_stride;

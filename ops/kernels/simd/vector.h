@@ -2,6 +2,9 @@
 // Vectors of FUSIBLE_LANES floats in the compiler's own form; every function is internal to the file that includes it.
 
 #include <cstdint>
+#if FUSIBLE_LANES > 4
+#include <immintrin.h>
+#endif
 
 namespace fusible::kernels {
 namespace {
@@ -14,12 +17,26 @@ inline Vector load(const float* p) { return *reinterpret_cast<const Vector*>(p);
 inline void store(float* p, Vector v) { *reinterpret_cast<Vector*>(p) = v; }
 inline Vector splat(float x) { return x - Vector{}; }
 
+// The first n of kLanes; nothing behind them is read or written, the rest of the vector is 0.
+#if FUSIBLE_LANES == 16
+inline __mmask16 first(std::int64_t n) { return static_cast<__mmask16>((1u << n) - 1); }
+inline Vector load_part(const float* p, std::int64_t n) { return Vector(_mm512_maskz_loadu_ps(first(n), p)); }
+inline void store_part(float* p, Vector v, std::int64_t n) { _mm512_mask_storeu_ps(p, first(n), __m512(v)); }
+#elif FUSIBLE_LANES == 8
+inline __m256i first(std::int64_t n) {
+  static constexpr std::int32_t kMask[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(kMask + 8 - n));
+}
+inline Vector load_part(const float* p, std::int64_t n) { return Vector(_mm256_maskload_ps(p, first(n))); }
+inline void store_part(float* p, Vector v, std::int64_t n) { _mm256_maskstore_ps(p, first(n), __m256(v)); }
+#else
 inline Vector load_part(const float* p, std::int64_t n) {
   Vector v{};
   __builtin_memcpy(&v, p, n * sizeof(float));
   return v;
 }
 inline void store_part(float* p, Vector v, std::int64_t n) { __builtin_memcpy(p, &v, n * sizeof(float)); }
+#endif
 
 // Keep NaN: where x is NaN the comparison is false and x comes back.
 inline Vector at_least(Vector x, Vector low) { return low > x ? low : x; }
