@@ -57,7 +57,9 @@ PackedWeights::PackedWeights(const ContractionSpec& spec)
       padding_end_[d] = total - total / 2;
     }
   }
-  panel_ = isa().vectors * isa().lanes;
+  // As many panels as the widest tile asks for, of one width: 144 channels are 3 x 48, not 2 x 64 and a thin rest.
+  const std::int64_t vectors = (out_ + isa().lanes - 1) / isa().lanes, count = (vectors + isa().vectors - 1) / isa().vectors;
+  panel_ = (vectors + count - 1) / count * isa().lanes;
   depthwise_ = groups_ > 1 && in_ == 1 && out_ == 1;
   // 8: a tap's depth below which its pointers cost more than its products.
   padded_copy_ = groups_ == 1 && in_ < 8 && kernel_[1] > 1 && dilation_[1] == 1;
