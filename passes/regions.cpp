@@ -6,6 +6,7 @@
 #include <torch/csrc/jit/ir/constants.h>
 
 #include "ops/kernels/packed_weights.h"
+#include "passes/dead_code.h"
 
 namespace fusible {
 
@@ -145,7 +146,8 @@ class Former {
     if (node->kind() == prim::GetAttr && type == c10::TypeKind::ClassType) {
       const auto found = packed_.objects().find(node->s(torch::jit::attr::name));
       if (found == packed_.objects().end()) return std::nullopt;
-      packed = kernels::PackedWeights::takes(found->second->spec());
+      const ContractionSpec& spec = found->second->spec();
+      packed = kernels::PackedWeights::takes(spec) && (spec.kind == Contraction::linear || spec.spatial_dims() == 2);
       return Member::Read{{}, false, c10::IValue(found->second)};
     }
     if (node->kind() == prim::Constant) {
@@ -320,6 +322,7 @@ class Former {
 
 void form_regions(const Model& model, MethodGraph& method, const PackedStore& packed, Regions& regions) {
   Former(model, method, packed, regions).visit(method.graph->block());
+  eliminate_dead_code(method.graph);  // weights that only a region reads are in the region
 }
 
 }  // namespace fusible

@@ -216,6 +216,8 @@ def test_a_weight_is_kept_once_on_disk():
         sizes.append(buffer.getbuffer().nbytes)
     assert not [name for name, _ in fused.named_parameters() if name.startswith(("a.", "b.", "c."))]
     assert sizes[1] < sizes[0] + 24000
+    held = [node.s("name") for node in fused.graph.findAllNodes("prim::GetAttr")]
+    assert held == ["_fusible_region_0"]
 
 
 def test_buffers_that_a_method_writes_are_read_at_each_call():
