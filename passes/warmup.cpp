@@ -11,7 +11,7 @@ namespace fusible {
 namespace {
 
 void pack(const PackedContraction& contraction) {
-  if (kernels::PackedWeights::takes(contraction.spec())) kernels::packed_weights(contraction);
+  if (kernels::PackedWeights::takes(contraction.spec())) kernels::packed_weights(contraction).prepare();
 }
 
 }  // namespace

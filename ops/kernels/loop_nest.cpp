@@ -101,7 +101,7 @@ void PackedWeights::run_panels(const Job& job) const {
   const std::int64_t wanted = divide_up(4 * threads, all_panels * job.images);
   chunk = std::min(chunk, std::max<std::int64_t>(24, divide_up(job.rows, wanted)));
   const std::int64_t chunks = divide_up(job.rows, chunk);
-  const float* const data = data_.const_data_ptr<float>();
+  const float* const data = packed().const_data_ptr<float>();
   const float* const bias = bias_.const_data_ptr<float>();
   const auto task_of = [&](std::int64_t i, std::int64_t& image, std::int64_t& piece, std::int64_t& panel) {
     panel = heavy ? i / (chunks * job.images) : i % all_panels;
@@ -175,7 +175,7 @@ void PackedWeights::run_depthwise(const Job& job) const {
     DepthwiseTile t{};
     t.tap_stride = count;
     t.taps = job.taps;
-    t.weights = data_.const_data_ptr<float>();
+    t.weights = packed().const_data_ptr<float>();
     t.weight_stride = stride;
     t.bias = bias_.const_data_ptr<float>();
     t.c_stride = job.y_stride;

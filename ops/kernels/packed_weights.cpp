@@ -63,7 +63,8 @@ PackedWeights::PackedWeights(const ContractionSpec& spec)
   depthwise_ = groups_ > 1 && in_ == 1 && out_ == 1;
   // 8: a tap's depth below which its pointers cost more than its products.
   padded_copy_ = groups_ == 1 && in_ < 8 && kernel_[1] > 1 && dilation_[1] == 1;
-  pack(spec.weight.dim() == 4 ? spec.weight.contiguous() : spec.weight.contiguous().view({shape_[0], in_, kernel_[0], kernel_[1]}));
+  dense_ = spec.weight;
+  group_floats_ = round_up(out_, isa().lanes) * depth();
   const std::int64_t padded = depthwise_ ? round_up(groups_, panel_) : groups_ * round_up(out_, panel_);
   bias_ = at::zeros({padded}, at::kFloat);
   if (spec.bias.defined()) {
@@ -78,23 +79,29 @@ PackedWeights::PackedWeights(const ContractionSpec& spec)
 
 std::int64_t PackedWeights::panel_width(std::int64_t panel) const { return std::min(panel_, round_up(out_ - panel * panel_, isa().lanes)); }
 
+void PackedWeights::prepare() const { fits_winograd() ? winograd_weights() : packed(); }
+
+const at::Tensor& PackedWeights::packed() const {
+  std::call_once(packed_once_, [this] { packed_ = pack(dense_.contiguous()); });
+  return packed_;
+}
+
 // [O, I, kh, kw] -> panels of [kh][kw][I][width], one task per panel.
-void PackedWeights::pack(const at::Tensor& weight) {
+at::Tensor PackedWeights::pack(const at::Tensor& weight) const {
   const float* from = weight.const_data_ptr<float>();
   const std::int64_t taps = kernel_[0] * kernel_[1];
   if (depthwise_) {
     const std::int64_t stride = round_up(groups_, panel_);
-    data_ = at::zeros({taps * stride}, at::kFloat);
-    float* to = data_.mutable_data_ptr<float>();
+    at::Tensor data = at::zeros({taps * stride}, at::kFloat);
+    float* to = data.mutable_data_ptr<float>();
     for (std::int64_t c = 0; c < groups_; ++c)
       for (std::int64_t tap = 0; tap < taps; ++tap) to[tap * stride + c] = from[c * taps + tap];
-    return;
+    return data;
   }
-  group_floats_ = round_up(out_, isa().lanes) * depth();
   // Reads past the last panel are prefetches only.
-  data_ = at::empty({groups_ * group_floats_}, at::kFloat);
-  prefer_huge_pages(data_.mutable_data_ptr<float>(), data_.nbytes());
-  float* const to = data_.mutable_data_ptr<float>();
+  at::Tensor data = at::empty({groups_ * group_floats_}, at::kFloat);
+  prefer_huge_pages(data.mutable_data_ptr<float>(), data.nbytes());
+  float* const to = data.mutable_data_ptr<float>();
   at::parallel_for(0, groups_ * panels(), 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t task = begin; task < end; ++task) {
       const std::int64_t group = task / panels(), panel = task % panels(), width = panel_width(panel), first = panel * panel_;
@@ -108,12 +115,13 @@ void PackedWeights::pack(const at::Tensor& weight) {
         }
     }
   });
+  return data;
 }
 
 at::Tensor PackedWeights::unpack() const {
   at::Tensor weight = at::empty(shape_, at::kFloat);
   float* const to = weight.mutable_data_ptr<float>();
-  const float* const from = data_.const_data_ptr<float>();
+  const float* const from = packed().const_data_ptr<float>();
   const std::int64_t taps = kernel_[0] * kernel_[1];
   if (depthwise_) {
     const std::int64_t stride = round_up(groups_, panel_);

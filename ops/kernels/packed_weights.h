@@ -29,7 +29,9 @@ class FUSIBLE_API PackedWeights : public PackedState {
   static bool takes(const ContractionSpec& spec);
   explicit PackedWeights(const ContractionSpec& spec);
 
-  // The dense weight, contiguous, bit for bit.
+  // Packs what a call on images of usual size takes; without it the first call does.
+  void prepare() const;
+  // The dense weight, contiguous, bit for bit, from the panels.
   at::Tensor unpack() const;
 
   // Output height and width; not positive where ATen raises.
@@ -46,7 +48,8 @@ class FUSIBLE_API PackedWeights : public PackedState {
 
  private:
   struct Job;
-  void pack(const at::Tensor& weight);
+  const at::Tensor& packed() const;
+  at::Tensor pack(const at::Tensor& weight) const;
   std::int64_t panels() const { return (out_ + panel_ - 1) / panel_; }
   std::int64_t panel_width(std::int64_t panel) const;
   std::int64_t depth() const { return kernel_[0] * kernel_[1] * in_; }
@@ -54,6 +57,7 @@ class FUSIBLE_API PackedWeights : public PackedState {
   void point_rows(const Job& job, std::int64_t image, std::int64_t begin, std::int64_t end, const float** rows) const;
   std::int64_t part_count(const Job& job) const;
   static std::int64_t winograd_tiles(const Pixels& out);  // per image
+  bool fits_winograd() const;
   bool takes_winograd(const Pixels& out) const;
   bool transforms_first(const Pixels& out) const;
   const at::Tensor& winograd_weights() const;
@@ -70,9 +74,10 @@ class FUSIBLE_API PackedWeights : public PackedState {
   std::int64_t padding_end_[2] = {0, 0};
   std::int64_t panel_ = 0, group_floats_ = 0;
   bool depthwise_ = false, padded_copy_ = false;
-  at::Tensor data_, bias_, zeros_;
-  mutable std::once_flag winograd_once_;
-  mutable at::Tensor winograd_;  // [panel][16][in][panel width], made by the first call that takes it
+  at::Tensor dense_, bias_, zeros_;
+  // Each made by the first call that takes it: the panels, and [panel][16][in][panel width].
+  mutable std::once_flag packed_once_, winograd_once_;
+  mutable at::Tensor packed_, winograd_;
 };
 
 }  // namespace fusible::kernels

@@ -31,12 +31,15 @@ const float* zeros() {
 
 }  // namespace
 
-bool PackedWeights::takes_winograd(const Pixels& out) const {
+bool PackedWeights::fits_winograd() const {
   const std::int64_t lanes = isa().lanes;
   if (kernel_[0] != 3 || kernel_[1] != 3 || stride_[0] != 1 || stride_[1] != 1 || dilation_[0] != 1 || dilation_[1] != 1 || groups_ != 1)
     return false;
-  if (padded_copy_ || in_ % lanes || out_ % lanes || in_ < 32 || out_ < 32 || in_ > kMostChannels) return false;
-  return tile_columns(out) * kProducts * in_ * 4 <= kBlock && out.images * winograd_tiles(out) >= kLeastTiles;
+  return !padded_copy_ && in_ % lanes == 0 && out_ % lanes == 0 && in_ >= 32 && out_ >= 32 && in_ <= kMostChannels;
+}
+
+bool PackedWeights::takes_winograd(const Pixels& out) const {
+  return fits_winograd() && tile_columns(out) * kProducts * in_ * 4 <= kBlock && out.images * winograd_tiles(out) >= kLeastTiles;
 }
 
 // Weights that do not stay in the cache are read once, for all tiles of an image, unless there are many more tiles than weights (measured:
@@ -50,7 +53,7 @@ bool PackedWeights::transforms_first(const Pixels& out) const {
 const at::Tensor& PackedWeights::winograd_weights() const {
   std::call_once(winograd_once_, [this] {
     const at::Tensor g = at::tensor({1.0, 0.0, 0.0, 0.5, 0.5, 0.5, 0.5, -0.5, 0.5, 0.0, 0.0, 1.0}, at::kDouble).view({4, 3});
-    const at::Tensor transformed = at::matmul(at::matmul(g, unpack().to(at::kDouble)), g.t()).to(at::kFloat);  // [out, in, 4, 4]
+    const at::Tensor transformed = at::matmul(at::matmul(g, dense_.to(at::kDouble)), g.t()).to(at::kFloat);  // [out, in, 4, 4]
     const at::Tensor rows = transformed.permute({2, 3, 1, 0}).reshape({kProducts, in_, out_});
     std::vector<at::Tensor> panels_of;
     for (std::int64_t panel = 0; panel < panels(); ++panel)
