@@ -23,11 +23,13 @@ class Decider {
     if (!options_.strict) composites_ = by_start(match_.composites);
     take_rules();
     // Later anchors first: of a sum of two contractions, the one computed last takes it, and the other moves nowhere.
+    const auto of_rules = static_cast<std::ptrdiff_t>(decision_.findings.size());
     const auto anchors = contractions_of(*method_.graph, matcher_, facts_);
     for (auto it = anchors.rbegin(); it != anchors.rend(); ++it) {
       if (!claimed_.count(it->root)) take_chain(*it);
     }
     std::reverse(decision_.chains.begin(), decision_.chains.end());
+    std::reverse(decision_.findings.begin() + of_rules, decision_.findings.end());
     drop_moot_findings();
     note_shared_weights();
     note_interfaces();
@@ -152,7 +154,7 @@ class Decider {
     }
     if (options_.target == "aten" && chain.steps.empty()) {
       return decline(view.root, pattern, {codes::nothing_to_fuse, "a constant affine step or batch_norm to fold", "none that stock operators can take in",
-                                          "use target=\"cpu\" for fused activations and sums", {Fix::Kind::option, "target=\"cpu\"", true}});
+                                          "use target=\"cpu\" for fused activations and sums", {Fix::Kind::option, "target=\"cpu\"", false}});
     }
     for (Node* node : chain.nodes()) claimed_.insert(node);
     for (Node* node : chain.nodes()) {
@@ -191,7 +193,7 @@ class Decider {
     rest.found = "target=\"aten\", which emits stock operators only";
     rest.did = next + " left as it is";
     rest.help = "use target=\"cpu\" where libfusible can be loaded";
-    rest.fix = {Fix::Kind::option, "target=\"cpu\"", true};
+    rest.fix = {Fix::Kind::option, "target=\"cpu\"", false};
     rest.matched = static_cast<int>(kept) + 1;
     rest.steps = rest.matched + 1;
     rest.producer = chain.root();

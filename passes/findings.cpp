@@ -14,13 +14,6 @@ std::string fingerprint_of(const std::string& text) {
   return printed;
 }
 
-// Sites with the same code, sequence and source line have one cause: a line of a block that is instantiated sixteen times.
-std::string cause_of(const Finding& finding, const Site& site) {
-  std::string key = std::string(finding.code.id) + "\n" + finding.pattern + "\n" + finding.found + "\n";
-  if (site.location.known()) return key + site.location.file + ":" + std::to_string(site.location.line) + ":" + std::to_string(site.location.column);
-  return key;
-}
-
 Diagnostic from_finding(const Finding& finding, const std::string& method) {
   Diagnostic diagnostic;
   diagnostic.code = finding.code.id;
@@ -42,6 +35,13 @@ Diagnostic from_finding(const Finding& finding, const std::string& method) {
 
 }  // namespace
 
+// Sites with the same code, sequence and source line have one cause: a line of a block that is instantiated sixteen times.
+std::string cause_of(const Finding& finding, const Site& site) {
+  std::string key = std::string(finding.code.id) + "\n" + finding.pattern + "\n" + finding.found + "\n";
+  if (site.location.known()) return key + site.location.file + ":" + std::to_string(site.location.line) + ":" + std::to_string(site.location.column);
+  return key;
+}
+
 Site site_of(const Node* node, const std::string& method) {
   return {method, module_path_of(node), node->kind().toQualString(), 0, location_of(node)};
 }
@@ -49,6 +49,7 @@ Site site_of(const Node* node, const std::string& method) {
 std::vector<Diagnostic> group(const Model& model, const std::vector<std::vector<Finding>>& findings_per_method) {
   std::vector<Diagnostic> diagnostics;
   std::map<std::string, std::size_t> by_cause;
+  std::map<std::size_t, std::map<int, int>> sites_of;  // diagnostic -> candidate -> index of its site
   for (std::size_t m = 0; m < findings_per_method.size(); ++m) {
     const auto& method = model.methods[m];
     for (const auto& finding : findings_per_method[m]) {
@@ -59,15 +60,20 @@ std::vector<Diagnostic> group(const Model& model, const std::vector<std::vector<
       auto& diagnostic = diagnostics[it->second];
       diagnostic.sites.push_back(std::move(site));
       diagnostic.benefit = sum_of(diagnostic.benefit, finding.benefit);
-      if (finding.candidate >= 0) diagnostic.candidates.push_back(finding.candidate);
+      const int site_index = static_cast<int>(diagnostic.sites.size()) - 1;
+      auto& spoken_of = sites_of[it->second];
+      if (finding.candidate >= 0) spoken_of.emplace(finding.candidate, site_index);
       for (const Node* blocked : finding.blocked) {
-        if (auto it = method.candidate_of.find(blocked); it != method.candidate_of.end()) diagnostic.candidates.push_back(it->second);
+        if (auto it = method.candidate_of.find(blocked); it != method.candidate_of.end()) spoken_of.emplace(it->second, site_index);
       }
     }
   }
-  for (auto& diagnostic : diagnostics) {
-    std::sort(diagnostic.candidates.begin(), diagnostic.candidates.end());
-    diagnostic.candidates.erase(std::unique(diagnostic.candidates.begin(), diagnostic.candidates.end()), diagnostic.candidates.end());
+  for (std::size_t i = 0; i < diagnostics.size(); ++i) {
+    auto& diagnostic = diagnostics[i];
+    for (const auto& [candidate, site] : sites_of[i]) {
+      diagnostic.candidates.push_back(candidate);
+      diagnostic.candidate_sites.push_back(site);
+    }
     std::string identity = diagnostic.code + "|" + diagnostic.pattern;
     for (const auto& site : diagnostic.sites) identity += "|" + site.method + ":" + site.module_path + ":" + site.op;
     diagnostic.fingerprint = fingerprint_of(identity);

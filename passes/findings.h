@@ -21,6 +21,9 @@ struct Finding {
   Benefit benefit;                                     // unknown until estimate_benefits
 };
 
+// Sites with the same cause are one diagnostic.
+std::string cause_of(const Finding& finding, const Site& site);
+
 Site site_of(const Node* node, const std::string& method);
 
 // Groups by cause (code, pattern and source line), ranks, fingerprints.

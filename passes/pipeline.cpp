@@ -4,6 +4,7 @@
 
 #include "passes/benefit.h"
 #include "passes/decide.h"
+#include "passes/fixes.h"
 #include "passes/install.h"
 #include "passes/layout.h"
 #include "passes/normalize/normalize.h"
@@ -87,12 +88,15 @@ void collect_written_storages(Analysis& analysis) {
   for (const auto& value : written) add(value);
 }
 
-Analysis analyse(const Module& module, const Options& options, const patterns::Matcher& matcher, const Declined& declined, Stopwatch& clock) {
+// `edit` changes the canonical graphs before they are decided on.
+Analysis analyse(const Module& module, const Options& options, const patterns::Matcher& matcher, const Declined& declined, Stopwatch& clock,
+                 const std::function<void(Model&)>& edit = nullptr) {
   Analysis analysis;
   clock.stage("load", 0.0);
   analysis.model = load(module, options);
   clock.stage("normalize", 0.1);
   normalize(analysis.model, matcher);
+  if (edit) edit(analysis.model);
   analysis.verdicts = undecided(analysis.model);
   analysis.decisions.resize(analysis.model.methods.size());
   if (!analysis.model.opaque.empty()) return analysis;
@@ -107,13 +111,73 @@ Analysis analyse(const Module& module, const Options& options, const patterns::M
   return analysis;
 }
 
+// Tries the fix of each cause on a clone of the module, an edited copy of its graph or with other options, and decides anew.
+class FixCheck {
+ public:
+  FixCheck(const Analysis& analysis, const Options& options, const patterns::Matcher& matcher) : analysis_(analysis), options_(options), matcher_(matcher) {}
+
+  void run(std::vector<Finding>& findings, std::size_t method) {
+    for (auto& finding : findings) {
+      const auto trial = finding.producer ? trial_of(finding) : std::nullopt;
+      if (!trial) continue;
+      if (trial->edit && finding.fix.kind == Fix::Kind::none) finding.fix = {Fix::Kind::model_edit, finding.help, false};
+      const auto cause = cause_of(finding, site_of(finding.producer, analysis_.model.methods[method].name));
+      auto known = known_.find(cause);
+      if (known == known_.end() && known_.size() < kMostTrials) known = known_.emplace(cause, works(finding, *trial, method)).first;
+      finding.fix.verified = known != known_.end() && known->second;
+    }
+  }
+
+ private:
+  static constexpr std::size_t kMostTrials = 16;  // each decides on the whole model once more
+
+  bool works(const Finding& finding, const Trial& trial, std::size_t method) const {
+    Stopwatch unheard{Options{}};
+    Options options = options_;
+    options.progress = nullptr;
+    if (trial.options) trial.options(options);
+    if (trial.eval) {
+      Module clone = analysis_.model.source.clone(/*inplace=*/true);
+      clone.eval();
+      return fuses_again(finding, analyse(clone, options, matcher_, {}, unheard), method);
+    }
+    std::optional<Finding> there;
+    const auto edited = analyse(analysis_.model.source, options, matcher_, {}, unheard, [&](Model& model) {
+      there = same_place(finding, analysis_.model.methods[method], model.methods[method]);
+      if (there && trial.edit && !trial.edit(*there)) there.reset();
+    });
+    if (!there || edited.decisions.size() <= method) return false;
+    std::unordered_set<const Node*> claimed;
+    for (const auto& chain : edited.decisions[method].chains) {
+      const auto nodes = chain.nodes();
+      claimed.insert(nodes.begin(), nodes.end());
+    }
+    const auto wanted = there->blocked.empty() ? std::vector<Node*>{there->producer} : there->blocked;
+    return std::all_of(wanted.begin(), wanted.end(), [&](const Node* node) { return claimed.count(node) != 0; });
+  }
+
+  // Another mode leaves another graph: the candidates of the raw graph are the same.
+  bool fuses_again(const Finding& finding, const Analysis& tried, std::size_t method) const {
+    const auto& candidates = analysis_.model.methods[method].candidate_of;
+    const auto candidate = candidates.find(finding.blocked.empty() ? finding.producer : finding.blocked[0]);
+    return candidate != candidates.end() && tried.verdicts.size() == analysis_.verdicts.size() &&
+           tried.verdicts[candidate->second].status == Status::fused;
+  }
+
+  const Analysis& analysis_;
+  const Options& options_;
+  const patterns::Matcher& matcher_;
+  std::map<std::string, bool> known_;
+};
+
 // The method that example_inputs are for: forward, or the first that was asked for.
 std::string example_method(const Model& model, const Options& options) {
   return options.methods.empty() || model.source.find_method("forward") ? "forward" : options.methods[0];
 }
 
-Report report_of(const Analysis& analysis, const Options& options, const patterns::Matcher& matcher, const Stopwatch& clock) {
+Report report_of(const Analysis& analysis, const Options& options, const patterns::Matcher& matcher, const Stopwatch& clock, bool check_fixes) {
   Report report;
+  FixCheck fixes(analysis, options, matcher);
   report.torch_version = built_for_torch();
   report.model = options.model_path;
   report.origin = analysis.model.origin;
@@ -123,6 +187,7 @@ Report report_of(const Analysis& analysis, const Options& options, const pattern
     if (method.treated) report.methods.push_back(method.name);
     findings.push_back(method.treated ? analysis.decisions[m].findings : std::vector<Finding>{});
     if (findings.back().empty()) continue;
+    if (check_fixes) fixes.run(findings.back(), m);
     const bool exemplified = options.example_inputs && method.name == example_method(analysis.model, options);
     const auto sizes = sizes_on_meta(analysis.model, method, exemplified ? &*options.example_inputs : nullptr);
     estimate_benefits(findings.back(), sizes, matcher, *analysis.facts[m]);
@@ -239,7 +304,7 @@ Report lint(const Module& module, const Options& options) {
   const patterns::Matcher& matcher = *held;
   const auto analysis = analyse(module, options, matcher, {}, clock);
   clock.stage("report", 0.9);
-  auto result = report_of(analysis, options, matcher, clock);
+  auto result = report_of(analysis, options, matcher, clock, /*check_fixes=*/true);
   clock.finish();
   result.timings_ms = clock.timings();
   return result;
@@ -264,7 +329,7 @@ Fused fuse(const Module& module, const Options& options) {
     if (comparison.outcome == Comparison::Outcome::different) declined = Verifier(module, options, matcher, clock).guilty(why);
   }
   auto analysis = analyse(module, options, matcher, declined, clock);
-  Report result = report_of(analysis, options, matcher, clock);  // before the rewrite: findings point into the graphs
+  Report result = report_of(analysis, options, matcher, clock, /*check_fixes=*/false);  // before the rewrite: findings point into the graphs
   Fused fused = apply(analysis, options, clock);
   clock.stage("report", 0.95);
   add_verify_notes(result, unverifiable, why);

@@ -17,8 +17,9 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Verdict, candidate, site, status, pattern, em
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Related, label, site)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Fix, kind, text, verified)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Benefit, bytes, flops, ns, basis)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Diagnostic, code, name, severity, kind, message, needed, found, did, help, pattern, matched, steps, fix, sites,
-                                   related, candidates, fingerprint, benefit, suppressed)
+// With defaults: reports of an older version have no candidate_sites.
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Diagnostic, code, name, severity, kind, message, needed, found, did, help, pattern, matched, steps, fix,
+                                                sites, related, candidates, candidate_sites, fingerprint, benefit, suppressed)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Counts, candidates, fused, declined, suppressed)
 
 namespace {

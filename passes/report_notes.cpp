@@ -16,6 +16,7 @@ void add_note_for(Report& report, const Code& code, const std::string& message, 
     if (verdict.code != code.id) continue;
     note.sites.push_back(verdict.site);
     note.candidates.push_back(verdict.candidate);
+    note.candidate_sites.push_back(static_cast<int>(note.sites.size()) - 1);
   }
   if (!note.candidates.empty()) report.diagnostics.push_back(std::move(note));
 }

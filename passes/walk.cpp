@@ -126,7 +126,7 @@ class Walker {
                               {Fix::Kind::model_edit, "conv, batch_norm, activation", false}});
     if (context_.strict)
       return stop(view.root, {codes::strict_numerics, "a rewrite that is exact", "folding batch_norm rounds the weights once more",
-                              "call fuse without strict=True", {Fix::Kind::option, "strict=False", true}});
+                              "call fuse without strict=True", {Fix::Kind::option, "strict=False", false}});
     return take({view.entry->name, view.nodes, std::move(decided.value), "", {}});
   }
 

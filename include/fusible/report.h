@@ -84,7 +84,8 @@ struct Diagnostic {
   Fix fix;
   std::vector<Site> sites;         // sites[0] is the blocking value's producer
   std::vector<Related> related;    // of sites[0]
-  std::vector<int> candidates;     // verdicts that it speaks of
+  std::vector<int> candidates;     // verdicts that it speaks of, ascending
+  std::vector<int> candidate_sites;  // per candidate the index of its site
   std::string fingerprint;         // stable across re-export: no value numbers, no lines
   Benefit benefit;
   bool suppressed = false;

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.jit._recursive import wrap_cpp_module
 
-from fusible import _C
+from fusible import _C, logs
 from fusible.report import Report
 
 FusibleError = _C.FusibleError
@@ -68,9 +68,10 @@ def fuse(module: torch.jit.ScriptModule, example_inputs: tuple[Any, ...] | None 
     """
     scripted = _scripted(module)
     options = _options(example_inputs, methods=methods, target=target, strict=strict, verify=verify, select=select, ignore=ignore,
-                       patterns=patterns, progress=progress, model_path="")
-    fused = _C.fuse(scripted._c, options)
-    return wrap_cpp_module(fused)
+                       patterns=patterns, progress=logs.stages("fuse", progress), model_path="")
+    fused = wrap_cpp_module(_C.fuse(scripted._c, options))
+    logs.findings("fuse", lambda: report(fused))
+    return fused
 
 
 def load(path: str | os.PathLike[str], *, trust: bool = False) -> torch.jit.ScriptModule:
@@ -89,8 +90,10 @@ def lint(module_or_path: torch.jit.ScriptModule | str | os.PathLike[str], exampl
     path = module_or_path if isinstance(module_or_path, (str, os.PathLike)) else None
     scripted = load(path, trust=trust) if path is not None else _scripted(module_or_path)
     options = _options(example_inputs, methods=methods, target=target, strict=strict, verify=verify, select=select, ignore=ignore,
-                       patterns=patterns, progress=progress, model_path=str(path or ""))
-    return Report.from_json(_C.lint(scripted._c, options))
+                       patterns=patterns, progress=logs.stages("lint", progress), model_path=str(path or ""))
+    found = Report.from_json(_C.lint(scripted._c, options))
+    logs.findings("lint", lambda: found)
+    return found
 
 
 def report(fused: torch.jit.ScriptModule) -> Report:

@@ -107,6 +107,7 @@ class Diagnostic:
     fingerprint: str
     benefit: Benefit
     suppressed: bool
+    candidate_sites: tuple[int, ...] = ()  # per candidate the index of its site; () in a report of an older version
 
     @property
     def module_path(self) -> str:
@@ -124,6 +125,7 @@ class Diagnostic:
             "sites": tuple(Site.from_dict(s) for s in data["sites"]),
             "related": tuple(Related(r["label"], Site.from_dict(r["site"])) for r in data["related"]),
             "candidates": tuple(data["candidates"]),
+            "candidate_sites": tuple(data.get("candidate_sites", ())),
             "benefit": Benefit(**data["benefit"]),
         })
 

@@ -78,8 +78,8 @@ def _covers(comment: Comment, code: str, place: Location) -> bool:
 
 
 def split(diagnostic: Diagnostic, hidden: Callable[[Site], bool]) -> list[Diagnostic]:
-    """The diagnostic for the sites that stay, and a suppressed twin for the `hidden` ones. Candidates go with their sites where there are
-    as many of both, and stay otherwise."""
+    """The diagnostic for the sites that stay, and a suppressed twin for the `hidden` ones. A candidate goes with its site; where a report does
+    not say which that is, all stay."""
     if diagnostic.suppressed or not diagnostic.sites:
         return [diagnostic]
     flags = [hidden(site) for site in diagnostic.sites]
@@ -87,12 +87,18 @@ def split(diagnostic: Diagnostic, hidden: Callable[[Site], bool]) -> list[Diagno
         return [replace(diagnostic, suppressed=True)]
     if not any(flags):
         return [diagnostic]
-    paired = len(diagnostic.candidates) == len(flags)
+    owners = diagnostic.candidate_sites or (flags.index(False),) * len(diagnostic.candidates)
 
     def part(which: bool) -> Diagnostic:
-        sites = tuple(s for s, flag in zip(diagnostic.sites, flags, strict=True) if flag == which)
-        candidates = tuple(c for c, flag in zip(diagnostic.candidates, flags, strict=True) if flag == which) if paired else ()
-        return replace(diagnostic, sites=sites, candidates=candidates if paired or which else diagnostic.candidates, suppressed=which)
+        kept = [i for i, flag in enumerate(flags) if flag == which]
+        pairs = [(c, kept.index(s)) for c, s in zip(diagnostic.candidates, owners, strict=True) if s in kept]
+        return replace(
+            diagnostic,
+            sites=tuple(diagnostic.sites[i] for i in kept),
+            candidates=tuple(c for c, _ in pairs),
+            candidate_sites=tuple(s for _, s in pairs),
+            suppressed=which,
+        )
 
     return [part(False), part(True)]
 

@@ -14,7 +14,7 @@ import pytest
 from fusible import baseline, config
 from fusible.linting import Unusable, add_lint_arguments, run_lint
 from fusible.report import Report
-from fusible.suppress import apply_comments
+from fusible.suppress import apply_comments, split
 
 TEXT = (Path(__file__).parent / "reports" / "scripted.json").read_text()
 REPORT = Report.from_json(TEXT)
@@ -53,6 +53,34 @@ def test_a_comment_on_disk_suppresses_the_sites_of_its_line_only(tmp_path):
     data["diagnostics"][0]["sites"][0]["location"]["file"] = "models/stem.py"
     second_use = [d for d in apply_comments(Report.from_json(json.dumps(data))).diagnostics if d.code == "FUS201"]
     assert [(len(d.sites), d.candidates, d.suppressed) for d in second_use] == [(1, (1,), False), (2, (3, 5), True)]
+
+
+def test_a_candidate_goes_with_its_own_site_in_whatever_order():
+    data = json.loads(TEXT)
+    finding = data["diagnostics"][0]
+    finding["sites"].reverse()
+    finding["candidate_sites"].reverse()
+    (_, hidden), owners = split_second_use(data, "stem.bn"), {s["module_path"]: c for s, c in zip(finding["sites"], [5, 3, 1], strict=True)}
+    assert hidden.candidates == (owners["stem.bn"],) and hidden.suppressed
+
+
+def test_several_candidates_of_one_site_go_with_it():
+    data = json.loads(TEXT)
+    data["diagnostics"][0].update(candidates=[0, 1, 2, 3, 4, 5], candidate_sites=[0, 0, 1, 1, 2, 2])
+    shown, hidden = split_second_use(data, "layers.0.bn")
+    assert hidden.candidates == (2, 3) and hidden.candidate_sites == (0, 0)
+    assert shown.candidates == (0, 1, 4, 5) and shown.candidate_sites == (0, 0, 1, 1)
+
+
+def test_a_report_of_an_older_version_keeps_its_candidates_with_what_is_shown():
+    data = json.loads(TEXT)
+    del data["diagnostics"][0]["candidate_sites"]
+    shown, hidden = split_second_use(data, "stem.bn")
+    assert shown.candidates == (1, 3, 5) and hidden.candidates == ()
+
+
+def split_second_use(data, module_path):
+    return split(Report.from_json(json.dumps(data)).diagnostics[0], lambda site: site.module_path == module_path)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import sarif_rules
 import yaml
 from golden_text import assert_golden
 
@@ -104,6 +105,32 @@ def test_sarif(name, style):
             assert not uri.startswith("/") and region["startLine"] >= 1 and region.get("startColumn", 1) >= 1
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_sarif_is_as_its_schema_demands(name, style):
+    assert sarif_rules.problems(json.loads(render("sarif", [REPORTS[name]], style))) == []
+
+
+@pytest.mark.parametrize(
+    "spoil, says",
+    [
+        (lambda log: log.pop("version"), "version was needed"),
+        (lambda log: log["runs"][0]["results"][0].update(severity="high"), "'severity' is no property"),
+        (lambda log: log["runs"][0]["results"][0].update(level="fatal"), "one of none, note"),
+        (lambda log: log["runs"][0]["results"][0].update(ruleIndex=0), "is not the place of FUS201"),
+        (lambda log: log["runs"][0]["results"][0]["locations"][0]["physicalLocation"]["region"].update(startLine=0), "integer >= 1"),
+        (lambda log: log["runs"][0]["results"][0]["locations"][0]["physicalLocation"]["artifactLocation"].update(uri="a b"), "URI reference"),
+        (lambda log: log["runs"][0]["results"][0]["locations"][0]["physicalLocation"]["artifactLocation"].update(uri="a:/b c"), "URI reference"),
+        (lambda log: log["runs"][0]["results"][0]["partialFingerprints"].update(x=1), "object of strings"),
+        (lambda log: log["runs"][0]["tool"]["driver"]["rules"][0].pop("id"), "id was needed"),
+        (lambda log: log["runs"][0]["results"][0]["relatedLocations"].append(log["runs"][0]["results"][0]["relatedLocations"][0]), "all different"),
+    ],
+)
+def test_a_log_that_breaks_the_schema_is_seen(spoil, says, style):
+    log = json.loads(render("sarif", [REPORTS["scripted"]], style))
+    spoil(log)
+    assert any(says in problem for problem in sarif_rules.problems(log)), sarif_rules.problems(log)
+
+
 def test_sarif_places_a_finding_in_the_user_file_below_the_source_root(style):
     first = json.loads(render("sarif", [REPORTS["scripted"]], style))["runs"][0]["results"][0]
     physical = first["locations"][0]["physicalLocation"]
@@ -191,6 +218,11 @@ def dom(page: Path, fragment: str = "") -> str:
         "--headless",
         "--no-sandbox",
         "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
         "--virtual-time-budget=2000",
         f"--user-data-dir={page.parent / 'profile'}",
         "--dump-dom",

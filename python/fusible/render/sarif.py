@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
+from urllib.parse import quote
 
 from fusible.render.style import Style, annotated, named, sentence
 from fusible.report import Diagnostic, Location, Report, Site
@@ -38,7 +39,7 @@ def _physical(uri: str, place: Location | None) -> dict[str, Any]:
         region["startColumn"] = place.column
         if place.end_column > place.column:
             region["endColumn"] = place.end_column
-    return {"artifactLocation": {"uri": uri}, "region": region}
+    return {"artifactLocation": {"uri": quote(uri, safe="/")}, "region": region}
 
 
 def _logical(site: Site, report: Report) -> list[dict[str, str]]:
