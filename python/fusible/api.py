@@ -11,6 +11,7 @@ import torch
 from torch.jit._recursive import wrap_cpp_module
 
 from fusible import _C, logs
+from fusible.archive import load_archive
 from fusible.report import Report
 
 FusibleError = _C.FusibleError
@@ -77,8 +78,6 @@ def fuse(module: torch.jit.ScriptModule, example_inputs: tuple[Any, ...] | None 
 def load(path: str | os.PathLike[str], *, trust: bool = False) -> torch.jit.ScriptModule:
     """A TorchScript archive on the CPU. Raises FusibleError with one clear sentence when `path` is not a usable archive, or when loading
     it would run code of the archive (`__setstate__`, default arguments) beyond what torch writes itself; `trust` lets that run."""
-    from fusible.archive import load_archive
-
     return load_archive(Path(path), trust)
 
 
@@ -86,9 +85,10 @@ def lint(module_or_path: torch.jit.ScriptModule | str | os.PathLike[str], exampl
          methods: Sequence[str] | None = None, target: str = "cpu", strict: bool = False, verify: bool | None = None,
          select: Sequence[str] | None = None, ignore: Sequence[str] | None = None,
          patterns: Sequence[str | os.PathLike[str]] | None = None, progress: Progress | None = None, trust: bool = False) -> Report:
-    """What fuse would do, and why not more. Nothing is changed and nothing of the model is run. Arguments as in fuse; `trust` as in load."""
+    """What fuse would do, and why not more. Nothing is changed and nothing of the model is run; the weights of an archive stay in its file.
+    Arguments as in fuse; `trust` as in load."""
     path = module_or_path if isinstance(module_or_path, (str, os.PathLike)) else None
-    scripted = load(path, trust=trust) if path is not None else _scripted(module_or_path)
+    scripted = load_archive(Path(path), trust, mapped=True) if path is not None else _scripted(module_or_path)
     options = _options(example_inputs, methods=methods, target=target, strict=strict, verify=verify, select=select, ignore=ignore,
                        patterns=patterns, progress=logs.stages("lint", progress), model_path=str(path or ""))
     found = Report.from_json(_C.lint(scripted._c, options))

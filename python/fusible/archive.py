@@ -146,13 +146,14 @@ def runs_code(path: Path) -> str | None:
     return runs_more(code, pickled)
 
 
-def load_archive(path: Path, trust: bool = False):
+def load_archive(path: Path, trust: bool = False, *, mapped: bool = False):
     """The torch.jit.ScriptModule in `path`, on the CPU. Without `trust`, an archive whose loading runs code of its own is refused.
-    Raises FusibleError."""
+    `mapped`: its weights stay in the file until they are read. Raises FusibleError."""
     import torch
     from torch.jit._recursive import wrap_cpp_module
 
     from fusible import _C
+    from fusible.mapped import load_mapped
 
     if problem := problem_of(path):
         raise _C.FusibleError(problem)
@@ -160,7 +161,7 @@ def load_archive(path: Path, trust: bool = False):
         raise _C.FusibleError(f"an archive that runs no code of its own when it is loaded was needed, {path} runs {code}: "
                               "read its code/ first, and pass --trust (trust=True) if you would run it")
     try:
-        return wrap_cpp_module(_C.load(str(path)))
+        return (load_mapped(path) if mapped else None) or wrap_cpp_module(_C.load(str(path)))
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         raise _C.FusibleError(f"{_NEEDED} that torch {torch.__version__} can load, {path} failed: {_reason(str(error))}") from error
 
