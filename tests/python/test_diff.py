@@ -153,3 +153,10 @@ def test_texts_of_an_archive_cannot_steer_a_terminal_or_a_log():
         shown = render_comparison(form, steered, Style())
         assert "\x1b[2J" not in shown or form == "github"
         assert sum(line.startswith("::error ::x") for line in shown.splitlines()) == 0
+
+
+def test_an_archive_that_runs_code_when_loaded_is_stopped_without_trust(archives, monkeypatch, capsys):
+    monkeypatch.setattr("fusible.archive.runs_code", lambda path: "__setstate__ of a class" if path.name == "new.pt" else None)
+    code, stdout, stderr = run(capsys, "diff", *archives)
+    assert code == 2 and stdout == "" and "--trust" in stderr
+    assert run(capsys, "diff", *archives, "--trust")[0] == 1

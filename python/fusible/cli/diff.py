@@ -54,4 +54,4 @@ def _report(path: Path, arguments: argparse.Namespace):
     from fusible.cli.progress import progress
 
     with progress(path.name) as show:
-        return fusible.lint(path, progress=show, **fusing(arguments))
+        return fusible.lint(path, progress=show, trust=arguments.trust, **fusing(arguments))
