@@ -17,13 +17,16 @@ APT_PYTHON := $(shell $(PYTHON) -c 'import ensurepip, venv' 2>&1 | grep -q . && 
   $(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' || echo python3-dev)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build cpp-test python-test lint-style clean system-build system-test
+.PHONY: help demo readme test build cpp-test python-test lint-style clean system-build system-test
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 demo: build  ## build, then fuse a ResNet-50: lint, fuse, verify, save, load, time
 	@$(PY) -m fusible.demo
+
+readme: build  ## run the demo and put what it prints into README.md
+	@$(PY) -m fusible.demo --write README.md
 
 test: cpp-test python-test  ## build, then every test: ctest and pytest
 	@echo "ctest:  $$(grep -h 'tests passed' $(BUILD)/ctest.log)"
