@@ -20,4 +20,7 @@ at::Tensor forward_meta(const at::Tensor& x, const ContractionSpec& spec, std::s
 // The spec of `weight`; raises RuntimeError when an operator is given the weights of another contraction.
 const ContractionSpec& spec_for(Contraction kind, const PackedContraction& weight);
 
+// The sizes that the contraction alone gives for an input like `x`, of which sizes and dtype are read. Throws c10::Error where it raises.
+std::vector<std::int64_t> contraction_sizes(const at::Tensor& x, const ContractionSpec& spec);
+
 }  // namespace fusible

@@ -69,7 +69,7 @@ at::MemoryFormat conv_memory_format(const at::Tensor& x, const at::Tensor& weigh
   return at::native::_determine_backend_memory_format(image, w, backend);
 }
 
-at::Tensor conv_meta(const at::Tensor& x, const ContractionSpec& spec) {
+void check_conv_input(const at::Tensor& x, const ContractionSpec& spec) {
   const std::int64_t spatial = spec.spatial_dims();
   const bool batched = x.dim() == spatial + 2;
   TORCH_CHECK(batched || x.dim() == spatial + 1, "the convolution needs an input of ", spatial + 1, " or ", spatial + 2, " dimensions, found shape ",
@@ -78,6 +78,12 @@ at::Tensor conv_meta(const at::Tensor& x, const ContractionSpec& spec) {
   TORCH_CHECK(x.size(batched) == channels, "the convolution needs an input of ", channels, " channels, found shape ", x.sizes());
   TORCH_CHECK(x.scalar_type() == spec.weight.scalar_type(), "the convolution needs an input of dtype ", spec.weight.scalar_type(), ", found ",
               x.scalar_type());
+}
+
+at::Tensor conv_meta(const at::Tensor& x, const ContractionSpec& spec) {
+  check_conv_input(x, spec);
+  const std::int64_t spatial = spec.spatial_dims();
+  const bool batched = x.dim() == spatial + 2;
   const std::vector<std::int64_t> sizes = conv_sizes(x, spec, batched);
   if (spatial == 1) {
     const at::Tensor w = on_meta(spec.weight).unsqueeze(2);
@@ -122,6 +128,18 @@ at::Tensor chain_meta(at::Tensor y, const PostOps& chain, at::TensorList operand
 }
 
 }  // namespace
+
+std::vector<std::int64_t> contraction_sizes(const at::Tensor& x, const ContractionSpec& spec) {
+  check_rank(x, spec);
+  if (spec.kind != Contraction::linear) {
+    check_conv_input(x, spec);
+    return conv_sizes(x, spec, x.dim() == spec.spatial_dims() + 2);
+  }
+  TORCH_CHECK(x.dim() > 0 && x.size(-1) == spec.weight.size(1), "the linear layer needs rows of ", spec.weight.size(1), ", found shape ", x.sizes());
+  std::vector<std::int64_t> sizes = x.sizes().vec();
+  sizes.back() = spec.weight.size(0);
+  return sizes;
+}
 
 at::Tensor forward_meta(const at::Tensor& x, const ContractionSpec& spec, std::string_view post_ops, at::TensorList operands) {
   check_rank(x, spec);

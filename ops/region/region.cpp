@@ -8,6 +8,7 @@
 
 #include "ops/autograd.h"
 #include "ops/region/plan.h"
+#include "ops/region/shapes.h"
 #include "ops/region/text.h"
 
 namespace fusible {
@@ -26,6 +27,10 @@ bool is_plain(const at::Tensor& x) {
   static const c10::DispatchKeySet kPlain = at::empty({0}, at::kFloat).key_set() - c10::autograd_dispatch_keyset_with_ADInplaceOrView;
   return x.defined() && x.device().is_cpu() && x.layout() == at::kStrided && x.scalar_type() == at::kFloat && !x.is_neg() &&
          x.key_set() - c10::autograd_dispatch_keyset_with_ADInplaceOrView == kPlain;
+}
+
+at::Tensor on_meta(const at::Tensor& t) {
+  return t.defined() ? at::empty_strided(t.sizes(), t.strides(), t.options().device(at::kMeta)) : t;
 }
 
 void append(std::vector<std::int64_t>& signature, const at::Tensor& x) {
@@ -106,7 +111,7 @@ std::vector<at::Tensor> Region::interpret(at::TensorList inputs, std::vector<at:
     const Instruction& instruction = instructions_[i];
     at::Tensor& result = registers[instruction.result] = call_boxed(instruction, registers);
     if (seen && result.defined() && result.layout() == at::kStrided)
-      (*seen)[instruction.result] = at::empty_strided(result.sizes(), result.strides(), result.options().device(at::kMeta));
+      (*seen)[instruction.result] = on_meta(result);
     for (const Argument& argument : instruction.arguments)
       for (std::int64_t r : argument.registers)
         if (last_use_[r] == static_cast<std::int64_t>(i)) registers[r] = at::Tensor();
@@ -130,10 +135,10 @@ std::shared_ptr<const Plan> Region::plan_for(at::TensorList inputs) const {
         return found->plan;
       }
   }
-  // Shapes and strides of every register are those of one execution by the operators; two threads may both make the plan. That execution's
-  // results are not given out: they may differ from the plan's in the last digit, and every call gives the same bits.
+  // Else shapes and strides of every register are those of one execution by the operators; two threads may both make the plan. That
+  // execution's results are not given out: they may differ from the plan's in the last digit, and every call gives the same bits.
   std::vector<at::Tensor> seen;
-  interpret(inputs, &seen);
+  if (!infer_shapes(*this, inputs, seen)) interpret(inputs, &seen);
   std::shared_ptr<const Plan> plan = Plan::make(*this, seen);
   std::lock_guard lock(mutex_);
   plans_.push_front({std::move(signature), plan});

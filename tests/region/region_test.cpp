@@ -12,6 +12,7 @@
 #include <torch/csrc/jit/serialization/import.h>
 
 #include "ops/region/region.h"
+#include "ops/region/shapes.h"
 
 namespace fusible {
 namespace {
@@ -123,6 +124,38 @@ TEST(Region, EncoderGivesWhatTheInstructionsGive) {
   expect_same(region->run({x}), region->interpret({x}));
   const auto steps = region->explain({x});
   EXPECT_EQ(std::count(steps.begin(), steps.end(), "loop nest"), 7) << ::testing::PrintToString(steps);
+}
+
+// Only a classifier's rows leave: shapes are inferred, nothing is run twice.
+TEST(Region, ShapesOfAClassifierAreInferred) {
+  at::manual_seed(5);
+  Region::Builder b;
+  const auto x = b.input();
+  const auto stem = fused(b, "fusible::conv", x, conv(3, 16, 3, 2), "relu");
+  const auto norm = b.call({"aten::batch_norm", ""}, {Arg::reg(stem), Arg::constant(at::randn({16})), Arg::constant(at::randn({16})),
+                                                      Arg::constant(at::randn({16})), Arg::constant(at::rand({16}) + 0.5), Arg::constant(false),
+                                                      Arg::constant(0.1), Arg::constant(1e-5), Arg::constant(false)});
+  const auto pool = b.call({"aten::avg_pool2d", ""}, {Arg::reg(norm), Arg::constant(two(2)), Arg::constant(two(2)), Arg::constant(two(0)),
+                                                      Arg::constant(false), Arg::constant(true), Arg::constant({})});
+  const auto cat = b.call({"aten::cat", ""}, {Arg::regs({pool, pool}), Arg::constant(1)});
+  const auto wide = fused(b, "fusible::conv", cat, conv(32, 24, 1), "silu");
+  const auto mean = b.call({"aten::adaptive_avg_pool2d", ""}, {Arg::reg(wide), Arg::constant(two(1))});
+  const auto gated = b.call({"aten::mul", "Tensor"}, {Arg::reg(wide), Arg::reg(mean)});
+  const auto rows = b.call({"aten::mean", "dim"}, {Arg::reg(gated), Arg::constant(std::vector<std::int64_t>{2, 3}), Arg::constant(false), Arg::constant({})});
+  b.output(fused(b, "fusible::linear", rows, linear(24, 7), "tanh"));
+  const auto region = b.finish();
+  for (const std::int64_t size : {9, 16, 31}) {
+    const at::Tensor image = at::randn({2, 3, size, size + 1});
+    std::vector<at::Tensor> inferred, seen;
+    ASSERT_TRUE(infer_shapes(*region, {image}, inferred));
+    region->interpret({image}, &seen);
+    for (size_t i = 0; i < seen.size(); ++i) EXPECT_EQ(inferred[i].sizes(), seen[i].sizes()) << "register " << i;
+    expect_same(region->run({image}), region->interpret({image}));
+  }
+  std::vector<at::Tensor> inferred;
+  EXPECT_FALSE(infer_shapes(*region, {at::randn({2, 4, 9, 9})}, inferred));
+  EXPECT_FALSE(infer_shapes(*region, {at::randn({2, 3, 1, 1})}, inferred));
+  EXPECT_THROW(region->run({at::randn({2, 4, 9, 9})}), c10::Error);
 }
 
 TEST(Region, SameBitsOnEveryCallAndForAnyNumberOfThreads) {
