@@ -7,6 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from fusible.cli.fuse import write_archive
 from fusible.cli.options import add_fusing, add_selection, fusing, selection
 
 EXAMPLES = """examples:
@@ -40,7 +41,7 @@ def _fuse(arguments: argparse.Namespace, output: Path) -> Path:
 
     module = fusible.load(arguments.model, trust=arguments.trust)
     with progress(arguments.model.name) as show:
-        fusible.fuse(module, progress=show, **fusing(arguments), **selection(arguments)).save(str(output))
+        write_archive(fusible.fuse(module, progress=show, **fusing(arguments), **selection(arguments)), output)
     return output
 
 

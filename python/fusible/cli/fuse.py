@@ -47,17 +47,19 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def write_archive(module, output: Path) -> None:
-    """Saves beside `output` and renames: a reader sees the old file or the whole new one."""
+    """Writes beside `output` and renames: a reader sees the old file or the whole new one. torch's own writer ends the process when the disk is
+    full, so the archive is made in memory."""
+    archive = module.save_to_buffer()
     descriptor, name = tempfile.mkstemp(prefix=f".{output.name}.", suffix=".part", dir=output.parent)
-    os.close(descriptor)
     part = Path(name)
     try:
-        module.save(str(part))
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(archive)
         mode = output.stat().st_mode & 0o777 if output.exists() else 0o666 & ~_umask()
         part.chmod(mode)
         part.replace(output)
-    except RuntimeError as error:
-        raise OSError(f"{output} could not be written: {str(error).splitlines()[0]}") from error
+    except OSError as error:
+        raise OSError(f"{output} could not be written: {error.strerror}") from error
     finally:
         part.unlink(missing_ok=True)
 
