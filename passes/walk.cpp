@@ -44,7 +44,8 @@ class Walker {
  private:
   // One step further; false at the end, with finding_ set when something fusible was left behind.
   bool advance() {
-    if (const View* composite = composite_at(value_)) return take_activation(*composite);
+    if (const View* composite = composite_at(value_))
+      return composite->entry->kind == Entry::Kind::binary ? take_binary(*composite) : take_activation(*composite);
     const auto& uses = value_->uses();
     if (uses.size() != 1) return uses.empty() ? false : many_uses();
     Node* user = uses[0].user;
@@ -328,7 +329,9 @@ std::vector<View> contractions_of(Graph& graph, const patterns::Matcher& matcher
 Composites by_start(const std::vector<View>& composites) {
   Composites by_value;
   for (const View& view : composites) {
-    if (view["x"]) by_value.emplace(view["x"], &view);
+    // 2 - y is written -y + 2: a binary composite starts from what it takes on the right.
+    Value* start = view[view.entry->kind == Entry::Kind::binary ? "rhs" : "x"];
+    if (start) by_value.emplace(start, &view);
   }
   return by_value;
 }

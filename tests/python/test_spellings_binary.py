@@ -138,6 +138,7 @@ NUMBERS = {
     "y.add(0.5)": "add",
     "y.add_(0.5)": "add", "y.sub_(0.5)": "sub", "y.mul_(1.5)": "mul", "y.div_(1.5)": "div",
     "torch.mul(y, 1.5)": "mul", "torch.div(y, 1.5)": "div",
+    "2 - y": "sub", "0.5 - y": "sub", "torch.rsub(y, 0.5)": "sub",
 }
 
 
@@ -163,6 +164,11 @@ class Sub(nn.Module):
         return y - constant
 
 
+class SubOnTheRight(nn.Module):
+    def forward(self, y, constant):
+        return constant - y
+
+
 class Mul(nn.Module):
     def forward(self, y, constant):
         return y * constant
@@ -184,7 +190,7 @@ class AddInPlace(nn.Module):
         return y
 
 
-STEPS = ((Add, "add"), (AddOnTheRight, "add"), (AddInPlace, "add"), (Sub, "sub"), (Mul, "mul"), (MulOnTheRight, "mul"), (Div, "div"))
+STEPS = ((Add, "add"), (AddOnTheRight, "add"), (AddInPlace, "add"), (Sub, "sub"), (SubOnTheRight, "sub"), (Mul, "mul"), (MulOnTheRight, "mul"), (Div, "div"))
 
 
 @pytest.mark.parametrize("form", ["scripted", "traced", "frozen"])
