@@ -11,11 +11,11 @@ namespace fusible {
 
 namespace {
 
-const std::unordered_set<std::string>& candidate_kinds() {
-  static const std::unordered_set<std::string> kinds{
-      "aten::conv1d", "aten::conv2d", "aten::conv3d", "aten::conv_transpose1d", "aten::conv_transpose2d", "aten::conv_transpose3d",
-      "aten::convolution", "aten::_convolution", "aten::_convolution_mode",
-      "aten::linear", "aten::matmul", "aten::addmm", "aten::bmm", "aten::batch_norm"};
+const std::unordered_set<c10::Symbol>& candidate_kinds() {
+  namespace aten = torch::jit::aten;
+  static const std::unordered_set<c10::Symbol> kinds{
+      aten::conv1d, aten::conv2d, aten::conv3d, aten::conv_transpose1d, aten::conv_transpose2d, aten::conv_transpose3d,
+      aten::convolution, aten::_convolution, aten::_convolution_mode, aten::linear, aten::matmul, aten::addmm, aten::bmm, aten::batch_norm};
   return kinds;
 }
 
@@ -123,17 +123,19 @@ std::string origin_of(const Module& module, const Model& model) {
 
 }  // namespace
 
-bool is_candidate(const Node* node) { return candidate_kinds().count(node->kind().toQualString()) != 0; }
+bool is_candidate(const Node* node) { return candidate_kinds().count(node->kind()) != 0; }
 
 void forget_dead(Model& model, MethodGraph& method) {
-  std::unordered_set<const Node*> nodes;
+  // A removed node cannot be asked for anything: what the maps hold is looked for among the nodes that are left.
+  std::unordered_set<const Node*> candidates;
   std::unordered_set<const Value*> values;
   for_each_node(method.graph->block(), [&](Node* node) {
-    nodes.insert(node);
-    values.insert(node->outputs().begin(), node->outputs().end());
+    if (is_candidate(node) && method.candidate_of.count(node)) candidates.insert(node);
+    const bool read = node->kind() == torch::jit::prim::Constant || node->kind() == torch::jit::prim::GetAttr;
+    if (read && (method.tensor_attributes.count(node->output()) || method.not_dense.count(node->output()))) values.insert(node->output());
   });
   for (auto it = method.candidate_of.begin(); it != method.candidate_of.end();) {
-    if (nodes.count(it->first)) {
+    if (candidates.count(it->first)) {
       ++it;
     } else {
       model.candidates[it->second].node = nullptr;
