@@ -78,7 +78,8 @@ class Decider {
       }
       return guilty(match);
     }
-    if (options_.strict) return finding_of(match, codes::strict_numerics, "a rewrite that is declared exact", "a rule, which is not");
+    if (options_.strict && !match.rule->exact)
+      return finding_of(match, codes::strict_numerics, "a rule that says `numerics exact`", "one that does not: its result may round differently");
     if (options_.target == "aten") {
       for (const auto& operation : match.rule->emit) {
         if (operation.op.find("::") == std::string::npos || operation.op.rfind("aten::", 0) == 0 || operation.op.rfind("prim::", 0) == 0) continue;

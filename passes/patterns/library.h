@@ -99,6 +99,7 @@ struct Need {
 };
 struct Rule {
   std::string name, doc, file;
+  bool exact = false;                // gives the same bits, NaN and the sign of zero included: strict=True applies it
   std::vector<Operation> match;      // the last one is the root
   std::vector<Need> needs;
   std::vector<Operation> emit;       // the last one replaces the root's output; "c.stride" names an argument of a matched operation

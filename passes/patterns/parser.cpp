@@ -155,6 +155,13 @@ void append(std::vector<Operation>& to, std::vector<Operation> operations) {
   to.insert(to.end(), std::make_move_iterator(operations.begin()), std::make_move_iterator(operations.end()));
 }
 
+bool parse_exactness(Cursor& cursor) {
+  const bool exact = cursor.accept_word("exact");
+  if (!exact && !cursor.accept_word("reassociates")) cursor.fail("exact or reassociates");
+  cursor.end_line();
+  return exact;
+}
+
 Rule parse_rule(Cursor& cursor) {
   Rule rule;
   rule.file = cursor.name();
@@ -168,7 +175,8 @@ Rule parse_rule(Cursor& cursor) {
     else if (cursor.accept_word("need")) parse_need(cursor, rule);
     else if (cursor.accept_word("case")) parse_case(cursor, rule.cases);
     else if (cursor.accept_word("doc")) rule.doc += (rule.doc.empty() ? "" : " ") + cursor.rest_of_line();
-    else cursor.fail("one of doc, match, need, emit, case");
+    else if (cursor.accept_word("numerics")) rule.exact = parse_exactness(cursor);
+    else cursor.fail("one of doc, numerics, match, need, emit, case");
   }
   if (rule.match.empty()) cursor.fail_at(line, column, "a match in rule \"" + rule.name + "\"", "none");
   if (rule.emit.empty()) cursor.fail_at(line, column, "an emit in rule \"" + rule.name + "\"", "none");

@@ -258,6 +258,25 @@ TEST(Rules, ObeySelectIgnoreAndStrict) {
   EXPECT_THAT(fuse_with(module, kWrongRule, options).report, Says("FUS701", "wrong"));
 }
 
+// The two sides of this one give the same bits: tanh is odd, and negation is exact.
+TEST(Rules, AreAppliedUnderStrictWhenTheySayThatTheyAreExact) {
+  const std::string match = "rule odd\n  match n = aten::neg(x); y = aten::tanh(n)\n";
+  const std::string emit = "  emit  e = aten::tanh(x)\n  emit  m = aten::neg(e)\n";
+  const auto module = script("def forward(self, x, y):\n    return torch.tanh(torch.neg(torch.matmul(x, y)))\n");
+  Options options;
+  options.strict = true;
+  const auto is_applied = [&](const std::string& numerics) {
+    const auto text = testing::text_of(*graph_of(fuse_with(module, match + numerics + emit, options).module));
+    return text.find("aten::tanh") < text.find("aten::neg");
+  };
+  EXPECT_TRUE(is_applied("  numerics exact\n"));
+  EXPECT_FALSE(is_applied("  numerics reassociates\n"));
+  EXPECT_FALSE(is_applied(""));
+  options.strict = false;
+  EXPECT_TRUE(is_applied("  numerics reassociates\n"));
+  EXPECT_TRUE(is_applied(""));
+}
+
 TEST(Rules, LoadedForTheProcessWorkWithoutOptions) {
   load_patterns(R"(
 rule asinh_of_negative
