@@ -20,7 +20,7 @@ inline torch::jit::Module script(const std::string& source, const Weights& weigh
   for (const auto& [name, tensor] : weights) module.register_parameter(name, tensor.clone(at::MemoryFormat::Preserve), /*is_buffer=*/false);
   for (const auto& [name, tensor] : buffers) module.register_buffer(name, tensor.clone(at::MemoryFormat::Preserve));
   module.register_attribute("training", c10::BoolType::get(), false);
-  module.define(source);
+  module.define(source + "\n");
   return module;
 }
 
