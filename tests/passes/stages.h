@@ -58,7 +58,7 @@ class Stages {
   }
   Module installed() {
     laid_out();
-    return install(model_, store_);
+    return install(model_, store_, {});
   }
 
   Graph& graph() { return *model_.methods[0].graph; }
