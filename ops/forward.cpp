@@ -18,8 +18,9 @@ at::Tensor forward(const at::Tensor& x, const ContractionSpec& spec, const Packe
     return reference(x, spec, chain, operands);
   check_rank(x, spec);
   at::Tensor y;
-  if (try_kernel(x, spec, packed, chain, operands, y)) return y;
-  return apply_post_ops_in_place(contract(x, spec, spec.weight, spec.bias), chain, operands);
+  if (!try_kernel(x, spec, packed, chain, operands, y)) y = apply_post_ops_in_place(contract(x, spec, spec.weight, spec.bias), chain, operands);
+  y = with_strides_after(std::move(y), parse_post_ops(spec.folded_ops), spec.folded_operands);
+  return with_strides_after(std::move(y), chain, operands);
 }
 
 const ContractionSpec& spec_for(Contraction kind, const PackedContraction& weight) {

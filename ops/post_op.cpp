@@ -105,8 +105,13 @@ PostOp parse_step(std::string_view text) {
   }
   for (const auto& argument : arguments) step.scalars.push_back(parse_scalar(argument, text));
   const int given = static_cast<int>(step.scalars.size());
+  std::string_view base = name;
+  if (base.size() > 1 && base.back() == '_') {
+    step.in_place = true;
+    base.remove_suffix(1);
+  }
   for (const Entry& entry : kUnary) {
-    if (entry.name != name) continue;
+    if (entry.name != base || (step.in_place && entry.operands)) continue;
     TORCH_CHECK_VALUE(given == entry.scalars, "post_ops needs ", entry.scalars, " arguments for ", entry.name, ", found ", given,
                       " in step \"", text, "\"");
     for (const auto& scalar : step.scalars)
@@ -115,11 +120,7 @@ PostOp parse_step(std::string_view text) {
     step.operands = entry.operands;
     return step;
   }
-  std::string_view base = name;
-  if (base.size() > 1 && base.back() == '_') {
-    step.in_place = true;
-    base.remove_suffix(1);
-  } else if (base.size() == 4 && base.front() == 'r') {
+  if (!step.in_place && base.size() == 4 && base.front() == 'r') {
     step.reversed = true;
     base.remove_prefix(1);
   }
@@ -159,7 +160,7 @@ std::string print_post_op(const PostOp& step) {
   if (step.kind == PostOpKind::gelu) return step.tanh_approximation ? "gelu(tanh)" : "gelu(none)";
   std::string text;
   for (const Entry& entry : kUnary)
-    if (entry.kind == step.kind) text = entry.name;
+    if (entry.kind == step.kind) text = std::string(entry.name) + (step.in_place ? "_" : "");
   for (const Entry& entry : kBinary)
     if (entry.kind == step.kind) text = (step.reversed ? "r" : "") + std::string(entry.name) + (step.in_place ? "_" : "");
   if (step.scalars.empty()) return text;

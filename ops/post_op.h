@@ -9,8 +9,9 @@
 //   "leaky_relu(0.2)", "hardtanh(0, 6)", "clamp(none, 3)", "gelu(tanh)", "elu(1, 1, 1)", "softplus(1, 20)"
 //   "batch_norm(1e-05)"           operands: weight, bias, running_mean, running_var (an absent one is an undefined tensor)
 //   "mul(0.5)"                    scalar operand in the text;   "mul": tensor operand
-// Binary steps: add sub mul div, in-place twins add_ sub_ mul_ div_ (result keeps y's dtype and shape), and reversed radd rsub rmul rdiv
-// (operand on the left). Each tensor operand is taken from `operands` in order.
+// Binary steps: add sub mul div, in-place twins add_ sub_ mul_ div_ (result keeps y's dtype, shape and strides), and reversed radd rsub
+// rmul rdiv (operand on the left). Each tensor operand is taken from `operands` in order. Activations without operands have in-place twins
+// too (relu_), which keep all of y's strides: those of dimensions of size 1 decide the layout of the next operator.
 
 #include <optional>
 #include <string>
@@ -31,7 +32,7 @@ enum class PostOpKind : std::uint8_t {
 
 struct PostOp {
   PostOpKind kind;
-  bool in_place = false;           // binary only: add_
+  bool in_place = false;           // add_, relu_
   bool reversed = false;           // binary only: operand on the left
   std::vector<std::optional<c10::Scalar>> scalars;  // in the order of the ATen schema; nullopt is None
   bool tanh_approximation = false; // gelu(tanh)

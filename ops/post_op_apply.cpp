@@ -1,4 +1,5 @@
 #include <ATen/ATen.h>
+#include <c10/util/strides.h>
 
 #include "ops/post_op.h"
 #include "ops/post_op_in_place.h"
@@ -83,7 +84,11 @@ void activation_(at::Tensor& y, const PostOp& step) {
 }
 
 at::Tensor apply_step(at::Tensor y, const PostOp& step, at::TensorList operands) {
-  if (!step.is_binary()) return activation(y, step, operands);
+  if (!step.is_binary() && !step.in_place) return activation(y, step, operands);
+  if (!step.is_binary()) {
+    activation_(y, step);
+    return y;
+  }
   if (step.in_place) return step.operands ? binary_(y, step, operands[0]) : binary_(y, step, *step.scalars[0]);
   return step.operands ? binary(y, step, operands[0]) : binary(y, step, *step.scalars[0]);
 }
@@ -134,6 +139,14 @@ at::Tensor apply_post_ops(at::Tensor y, const PostOps& chain, at::TensorList ope
     operands = operands.slice(step.operands);
   }
   return y;
+}
+
+at::Tensor with_strides_after(at::Tensor y, const PostOps& chain, at::TensorList operands) {
+  if (chain.empty() || y.dim() < 4 || !y.is_contiguous() || y.numel() == 0) return y;
+  const auto canonical = c10::contiguous_strides(y.sizes());
+  if (y.strides() == at::IntArrayRef(canonical)) return y;
+  const at::Tensor like = apply_post_ops(y.clone(), chain, operands);
+  return like.strides() == y.strides() || like.sizes() != y.sizes() ? y : y.as_strided(y.sizes(), like.strides());
 }
 
 at::Tensor apply_post_ops_in_place(at::Tensor y, const PostOps& chain, at::TensorList operands, size_t first) {

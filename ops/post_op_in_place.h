@@ -10,4 +10,9 @@ namespace fusible {
 // `y` is fresh and already went through the first `first` steps; `operands` are those of the whole chain.
 at::Tensor apply_post_ops_in_place(at::Tensor y, const PostOps& chain, at::TensorList operands, size_t first = 0);
 
+// `y`, the result of `chain`, with the strides that ATen's operators give it one by one. One channel, or one pixel, is contiguous and
+// channels_last at once: an operator out of place calls it contiguous, one in place leaves the strides, and the next convolution's layout
+// follows them.
+at::Tensor with_strides_after(at::Tensor y, const PostOps& chain, at::TensorList operands);
+
 }  // namespace fusible

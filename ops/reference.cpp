@@ -4,6 +4,8 @@
 
 #include <ATen/ATen.h>
 
+#include "ops/post_op_in_place.h"
+
 namespace fusible {
 namespace {
 
@@ -72,9 +74,10 @@ bool fold_is_valid(const at::Tensor& x, const ContractionSpec& spec) {
 
 at::Tensor reference(const at::Tensor& x, const ContractionSpec& spec, const PostOps& chain, at::TensorList operands) {
   check_rank(x, spec);
-  if (fold_is_valid(x, spec)) return apply_post_ops(contract(x, spec, spec.weight, spec.bias), chain, operands);
-  const at::Tensor unfolded = apply_post_ops(unfolded_contraction(x, spec), parse_post_ops(spec.folded_ops), spec.folded_operands);
-  return apply_post_ops(unfolded, chain, operands);
+  const PostOps& folded = parse_post_ops(spec.folded_ops);
+  const at::Tensor y = fold_is_valid(x, spec) ? with_strides_after(contract(x, spec, spec.weight, spec.bias), folded, spec.folded_operands)
+                                              : apply_post_ops(unfolded_contraction(x, spec), folded, spec.folded_operands);
+  return apply_post_ops(y, chain, operands);
 }
 
 }  // namespace fusible

@@ -110,6 +110,7 @@ Decided<std::optional<Affine>> binary_affine(const patterns::View& view, bool ch
   if (constant->isTensor()) {
     const at::Tensor& tensor = constant->toTensor();
     if (facts.is_written(view[chain_on_left ? "rhs" : "lhs"])) return std::optional<Affine>();
+    if (op == "sub" && tensor.scalar_type() == at::kBool) return std::optional<Affine>();  // torch refuses it
     // A tensor of rank 0, or of a lower category, does not take part in promotion; any other dtype changes the result's.
     const bool promotes = tensor.dim() > 0 && !at::isIntegralType(tensor.scalar_type(), true) && tensor.scalar_type() != spec.weight.scalar_type();
     if (promotes || at::isComplexType(tensor.scalar_type()))
@@ -171,10 +172,9 @@ ContractionSpec fold(ContractionSpec spec, const std::vector<Affine>& affines) {
     spec.unfolded_weight = spec.weight;
     spec.unfolded_bias = spec.bias;
   }
-  const auto format = spec.weight.suggest_memory_format();
   const auto dtype = spec.weight.scalar_type();
   const at::Tensor bias = spec.bias.defined() ? wide(spec.bias) * scale + shift : shift;
-  spec.weight = weight.to(dtype).contiguous(format);
+  spec.weight = at::empty_like(spec.weight).copy_(weight);  // all strides: one channel is contiguous and channels_last at once
   spec.bias = bias.to(dtype);
   spec.fold_scale = scale;
   spec.fold_shift = shift;

@@ -103,6 +103,7 @@ class Walker {
                                 "give " + role + " as a number", {}});
       args += (args.empty() ? "" : ", ") + (value ? scalar_text(*constant) : std::string("none"));
     }
+    if (view.in_place && std::all_of(chain_.steps.begin(), chain_.steps.end(), is_in_place)) step.text += "_";
     if (!args.empty()) step.text += "(" + args + ")";
     if (view.entry->name == "prelu") {
       Value* weight = view["weight"];
@@ -112,6 +113,12 @@ class Walker {
       step.operands = {weight};
     }
     return take(std::move(step));
+  }
+
+  // Strides of the contraction's own survive only until the first step out of place.
+  static bool is_in_place(const Step& step) {
+    const std::string& text = step.affine ? step.affine->text : step.text;
+    return text.substr(0, text.find('(')).ends_with('_');
   }
 
   bool only_affine() const {

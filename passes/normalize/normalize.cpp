@@ -84,7 +84,7 @@ void walk(Block* block, const patterns::Matcher& matcher) {
     }
     if (auto value = folded(node)) {
       replace_by_constant(node, *value);
-    } else if (!forward_tuple(node) && !forward_shape_query(node) && !forward_transparent(node, matcher)) {
+    } else if (!forward_tuple(node) && !fold_rank_query(node) && !forward_transparent(node, matcher)) {
       for (Block* inner : node->blocks()) walk(inner, matcher);
     }
     node = next;
@@ -107,6 +107,7 @@ void normalize(Model& model, const patterns::Matcher& matcher) {
     walk(method.graph->block(), matcher);
     spell_out_lists(method.graph);
     eliminate_dead_code(method.graph);
+    forward_rank_queries(method.graph->block());
   }
   for (auto& method : model.methods) forget_dead(model, method);
 }

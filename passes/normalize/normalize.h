@@ -13,7 +13,9 @@ void normalize(Model& model, const patterns::Matcher& matcher);
 void resolve_attributes(Model& model);
 // fold.cpp: the value of a pure scalar node with constant inputs, from our own list of operators; null when it is not one.
 std::optional<c10::IValue> folded(Node* node);
-// shape_queries.cpp: dim of a convolution's result is a constant, dim of a linear's result is dim of its input. True when the node is gone.
-bool forward_shape_query(Node* node);
+// shape_queries.cpp: dim of a convolution's result is a constant. True when the node is gone.
+bool fold_rank_query(Node* node);
+// dim of what a contraction computes asks the contraction's input. After dead code is gone: what reads a value then is alive.
+void forward_rank_queries(Block* block);
 
 }  // namespace fusible

@@ -15,6 +15,21 @@ std::optional<std::int64_t> rank_of(const Value* value) {
   return it == ranks.end() ? std::nullopt : std::make_optional(it->second);
 }
 
+// Whether an operator may write `value` or make a view of it, through which another may: then the executor does not take its rank for
+// granted (resize_), nor may it be done here.
+bool may_be_written(const Value* value) {
+  return std::any_of(value->uses().begin(), value->uses().end(), [](const torch::jit::Use& use) {
+    if (use.user->kind() == torch::jit::prim::Return) return use.user->owningBlock()->owningNode() != nullptr;
+    const auto* schema = use.user->maybeSchema();
+    if (!schema || use.offset >= schema->arguments().size()) return use.user->kind().is_aten() || !use.user->blocks().empty();
+    return schema->arguments()[use.offset].alias_info() != nullptr;
+  });
+}
+
+bool is_read(const Node* user) {
+  return user->outputs().empty() || std::any_of(user->outputs().begin(), user->outputs().end(), [](const Value* output) { return output->hasUses(); });
+}
+
 // Contractions that take inputs of several ranks and give results of the same rank.
 bool keeps_rank(const Node* node) {
   static const std::unordered_set<c10::Symbol> kinds{aten::linear, aten::conv_transpose1d, aten::conv_transpose2d, aten::conv_transpose3d};
@@ -31,27 +46,38 @@ bool keeps_sizes(const Node* node) {
   return kinds.count(node->kind().toQualString()) != 0;
 }
 
+// The value whose rank is that of `value`, beyond the contractions that it comes from; null when there is none.
+Value* same_rank_before(Value* value) {
+  Value* before = nullptr;
+  for (;;) {
+    const bool contraction = rank_of(value) || keeps_rank(value->node());
+    if (!contraction && !keeps_sizes(value->node())) return before;
+    value = value->node()->input(0);
+    // Stop only past a contraction: a result between a contraction and its post-ops must not get one more use.
+    if (contraction) before = value;
+  }
+}
+
 }  // namespace
 
-bool forward_shape_query(Node* node) {
+bool fold_rank_query(Node* node) {
   if (node->kind() != aten::dim) return false;
-  // Stop only past a contraction: a result between a contraction and its post-ops must not get one more use.
-  Value* asked = nullptr;
-  for (Value* value = node->input(0);;) {
-    const auto rank = rank_of(value);
-    if (rank && value == node->input(0)) {
-      torch::jit::WithInsertPoint here(node);
-      node->output()->replaceAllUsesWith(node->owningGraph()->insertConstant(*rank));
-      node->destroy();
-      return true;
-    }
-    const bool contraction = rank || keeps_rank(value->node());
-    if (!contraction && !keeps_sizes(value->node())) break;
-    value = value->node()->input(0);
-    if (contraction) asked = value;
-  }
-  if (asked) node->replaceInput(0, asked);
-  return false;
+  const auto rank = rank_of(node->input(0));
+  if (!rank || may_be_written(node->input(0))) return false;
+  torch::jit::WithInsertPoint here(node);
+  node->output()->replaceAllUsesWith(node->owningGraph()->insertConstant(*rank));
+  node->destroy();
+  return true;
+}
+
+void forward_rank_queries(Block* block) {
+  for_each_node(block, [](Node* node) {
+    if (node->kind() != aten::dim) return;
+    // What only rank queries read would be dead afterwards, and no longer raise; so would what is only written.
+    const auto& uses = node->input(0)->uses();
+    if (std::none_of(uses.begin(), uses.end(), [](const torch::jit::Use& use) { return use.user->kind() != aten::dim && is_read(use.user); })) return;
+    if (Value* before = same_rank_before(node->input(0))) node->replaceInput(0, before);
+  });
 }
 
 }  // namespace fusible
