@@ -135,8 +135,9 @@ void Generator::batch_norm() {
   assign("torch.batch_norm(" + v.name + ", " + g + ", " + h + ", " + m + ", " + s + ", " + training + ", 0.1, " +
              random_.pick<std::string>({"1e-5", "0.001", "0.1"}) + ", False)",
          v.shapes);
-  // Dead, it would raise in the original for other shapes (its mode is not known there), and be removed where the mode is known.
-  if (training == "self.training") returned_.push_back(current().name);
+  // Dead, it would raise in the original for other shapes (its mode is not known there), and be removed where the mode is known; torch's
+  // executor also drops a dead one that trains, once it has simplified anything else in the graph.
+  if (tracked && training != "False" && is_root() && depth_ == 0) returned_.push_back(current().name);
 }
 
 }  // namespace fuzz

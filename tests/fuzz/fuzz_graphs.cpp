@@ -27,6 +27,23 @@ struct Arguments {
   std::vector<std::string> cases;
 };
 
+constexpr std::pair<const char*, fuzz::Target> kTargets[]{
+    {"fusible", fuzz::Target::fusible}, {"freeze", fuzz::Target::freeze}, {"ofi", fuzz::Target::optimize_for_inference}};
+
+fuzz::Target target_of(const std::string& name) {
+  for (const auto& [known, target] : kTargets) {
+    if (name == known) return target;
+  }
+  throw std::runtime_error("--target: fusible, freeze or ofi was needed, found " + name);
+}
+
+std::string name_of(fuzz::Target target) {
+  for (const auto& [name, known] : kTargets) {
+    if (target == known) return name;
+  }
+  return "";
+}
+
 // One seed a day: every day sees modules that no day saw before, and a failure of today can be repeated.
 std::uint64_t seed_of_today() {
   const std::time_t now = std::time(nullptr);
@@ -50,9 +67,7 @@ Arguments parse(int argc, char** argv) {
     else if (word == "--statistics") a.statistics = value();
     else if (word == "--print") a.print = true;
     else if (word == "--target") {
-      const std::string name = value();
-      if (name != "fusible" && name != "freeze" && name != "ofi") throw std::runtime_error("--target: fusible, freeze or ofi was needed, found " + name);
-      a.target = name == "fusible" ? fuzz::Target::fusible : name == "freeze" ? fuzz::Target::freeze : fuzz::Target::optimize_for_inference;
+      a.target = target_of(value());
     } else if (word == "--case") {
       while (i + 1 < argc && argv[i + 1][0] != '-') a.cases.push_back(argv[++i]);
     } else throw std::runtime_error("unknown argument " + word);
@@ -70,33 +85,42 @@ int replay(const Arguments& arguments) {
     const auto checked = fuzz::check(fuzz::Program::parse(text.str()), arguments.target);
     const std::string why = checked.unusable + checked.difference;
     std::cout << std::filesystem::path(path).filename().string() << ": " << (why.empty() ? "same" : why) << "\n";
-    if (arguments.print && checked.report) std::cout << checked.report->to_string() << "\n";
+    if (arguments.print) std::cout << checked.graph << (checked.report ? checked.report->to_string() : "") << "\n";
     failed += !why.empty();
   }
   return failed ? 1 : 0;
 }
 
+void append(const std::string& path, const std::string& line) {
+  if (!(std::ofstream(path, std::ios::app) << line << std::flush)) throw std::runtime_error("--statistics: cannot write " + path);
+}
+
 int fuzz_all(const Arguments& arguments) {
-  fuzz::Histogram histogram;
+  constexpr std::int64_t kBatch = 1000;  // a line of statistics each: a run that is stopped loses no more
   const auto start = std::chrono::steady_clock::now();
   const auto minutes = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() / 60; };
-  std::cout << "seed " << arguments.seed << "\n";
-  for (std::int64_t i = 0; i < arguments.count && minutes() < arguments.minutes; ++i) {
-    const std::uint64_t seed = arguments.seed + static_cast<std::uint64_t>(i);
-    const fuzz::Program program = fuzz::Generator(seed).program();
-    if (arguments.print) std::cout << program.text() << std::endl;
-    const auto checked = fuzz::check(program, arguments.target);
-    histogram.add(checked);
-    if (arguments.print && !checked.unusable.empty()) std::cout << "unusable: " << checked.unusable << "\n";
-    if (checked.difference.empty()) continue;
-    const auto small = fuzz::shrink(program, [&](const fuzz::Program& p) { return !fuzz::check(p, arguments.target).difference.empty(); });
-    std::cout << "DIFFERENT seed " << seed << ": " << fuzz::check(small, arguments.target).difference << "\n" << small.text() << std::endl;
-    if (!arguments.save.empty()) std::ofstream(std::filesystem::path(arguments.save) / (std::to_string(seed) + ".fuzz")) << small.text();
+  std::cout << "seed " << arguments.seed << std::endl;
+  bool different = false;
+  for (std::int64_t done = 0; done < arguments.count && minutes() < arguments.minutes; done += kBatch) {
+    fuzz::Histogram histogram;
+    const auto first = arguments.seed + static_cast<std::uint64_t>(done);
+    for (std::int64_t i = 0; i < std::min(kBatch, arguments.count - done) && minutes() < arguments.minutes; ++i) {
+      const std::uint64_t seed = first + static_cast<std::uint64_t>(i);
+      const fuzz::Program program = fuzz::Generator(seed).program();
+      if (arguments.print) std::cout << program.text() << std::endl;
+      const auto checked = fuzz::check(program, arguments.target);
+      histogram.add(checked);
+      if (arguments.print && !checked.unusable.empty()) std::cout << "unusable: " << checked.unusable << "\n";
+      if (checked.difference.empty()) continue;
+      const auto small = fuzz::shrink(program, [&](const fuzz::Program& p) { return !fuzz::check(p, arguments.target).difference.empty(); });
+      std::cout << "DIFFERENT seed " << seed << ": " << fuzz::check(small, arguments.target).difference << "\n" << small.text() << std::endl;
+      if (!arguments.save.empty()) std::ofstream(std::filesystem::path(arguments.save) / (std::to_string(seed) + ".fuzz")) << small.text();
+    }
+    std::cout << histogram.text() << std::flush;
+    if (!arguments.statistics.empty()) append(arguments.statistics, histogram.json(first, name_of(arguments.target)));
+    different |= histogram.different() > 0;
   }
-  const std::string statistics = histogram.markdown(arguments.seed, minutes());
-  std::cout << statistics;
-  if (!arguments.statistics.empty()) std::ofstream(arguments.statistics) << statistics;
-  return histogram.different() ? 1 : 0;
+  return different ? 1 : 0;
 }
 
 }  // namespace

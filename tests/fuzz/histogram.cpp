@@ -1,56 +1,57 @@
 #include "tests/fuzz/histogram.h"
 
-#include <set>
 #include <sstream>
 
 namespace fuzz {
 
+namespace {
+
+std::string last_step(const std::string& pattern) { return pattern.substr(pattern.rfind('+') + 1); }
+
+}  // namespace
+
 void Histogram::add(const Checked& checked) {
   if (!checked.unusable.empty()) {
-    ++unusable_;
+    ++counts_["unusable"];
     return;
   }
-  ++checked_;
-  raising_ += checked.raises_everywhere;
-  different_ += !checked.difference.empty();
+  ++counts_["modules"];
+  counts_["raising"] += checked.raises_everywhere;
+  counts_["different"] += !checked.difference.empty();
+  counts_["another exception"] += checked.another_exception;
   if (!checked.report) return;
-  const auto counts = checked.report->counts();
-  with_fusion_ += counts.fused > 0;
-  std::set<std::string> codes;
-  for (const auto& diagnostic : checked.report->diagnostics) {
-    if (diagnostic.kind == "missed" || counts.declined > 0) codes.insert(diagnostic.code + " " + diagnostic.name);
-  }
-  bool declined = counts.declined > 0;
-  for (const auto& diagnostic : checked.report->diagnostics) declined |= diagnostic.severity == fusible::Severity::warning;
-  with_decline_ += declined;
-  for (const auto& code : codes) ++codes_[code];
+  bool fusion = false, decline = false;
   for (const auto& verdict : checked.report->verdicts) {
+    fusion |= verdict.status == fusible::Status::fused;
+    decline |= verdict.status == fusible::Status::declined;
     if (verdict.status != fusible::Status::fused) continue;
-    ++operators_[verdict.emitted];
     std::istringstream steps(verdict.pattern);
-    bool first = true;
-    for (std::string step; std::getline(steps, step, '+'); first = false) {
-      if (!first) ++steps_[step];
-    }
+    for (std::string step; std::getline(steps, step, '+');) ++counts_["fused " + step];
   }
+  for (const auto& diagnostic : checked.report->diagnostics) {
+    if (diagnostic.kind != "missed") continue;
+    decline = true;
+    counts_["declined " + last_step(diagnostic.pattern) + " " + diagnostic.code] += static_cast<std::int64_t>(std::max<std::size_t>(1, diagnostic.sites.size()));
+  }
+  counts_["with_fusion"] += fusion;
+  counts_["with_decline"] += decline;
 }
 
-std::string Histogram::markdown(std::uint64_t seed, double minutes) const {
+std::string Histogram::json(std::uint64_t first_seed, const std::string& target) const {
+  std::ostringstream out;
+  out << "{\"target\": \"" << target << "\", \"first seed\": " << first_seed;
+  for (const auto& [name, count] : counts_) out << ", \"" << name << "\": " << count;
+  out << "}\n";
+  return out.str();
+}
+
+std::string Histogram::text() const {
+  const double all = std::max<double>(1, at("modules"));
   std::ostringstream out;
   out.precision(1);
-  out << std::fixed;
-  const double all = checked_ ? checked_ : 1;
-  out << "| | |\n|---|---|\n| first seed | " << seed << " |\n| minutes | " << minutes << " |\n| modules compared | " << checked_ << " |\n| differences | " << different_
-      << " |\n| with an accepted fusion | " << 100 * with_fusion_ / all << " % |\n| with a decline | " << 100 * with_decline_ / all
-      << " % |\n| that raise in every call | " << 100 * raising_ / all << " % |\n| not compared (do not compile, or differ from themselves) | " << unusable_ << " |\n\n";
-  const auto table = [&](const char* title, const std::map<std::string, int>& rows) {
-    out << "| " << title << " | count |\n|---|---|\n";
-    for (const auto& [name, count] : rows) out << "| " << name << " | " << count << " |\n";
-    out << "\n";
-  };
-  table("operator that replaced a candidate", operators_);
-  table("fused step", steps_);
-  table("code (modules)", codes_);
+  out << std::fixed << at("modules") << " modules compared, " << at("different") << " different, " << at("another exception") << " raise another exception, " << 100 * at("with_fusion") / all
+      << " % with an accepted fusion, " << 100 * at("with_decline") / all << " % with a decline, " << 100 * at("raising") / all
+      << " % raise in every call; " << at("unusable") << " do not compile or differ from themselves\n";
   return out.str();
 }
 

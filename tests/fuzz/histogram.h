@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <string>
 
@@ -11,13 +12,18 @@ namespace fuzz {
 class Histogram {
  public:
   void add(const Checked& checked);
-  std::string markdown(std::uint64_t seed, double minutes) const;
-  int checked() const { return checked_; }
-  int different() const { return different_; }
+  // One line of JSON, {name: count}: runs are added up by adding the counts of their lines. Names: "modules", "different", ...,
+  // "fused NAME" (a step or contraction), "declined NAME CODE" (the step or contraction that was left, and why).
+  std::string json(std::uint64_t first_seed, const std::string& target) const;
+  std::string text() const;
+  std::int64_t different() const { return at("different"); }
 
  private:
-  int checked_ = 0, unusable_ = 0, raising_ = 0, different_ = 0, with_fusion_ = 0, with_decline_ = 0;
-  std::map<std::string, int> operators_, steps_, codes_, unusable_reasons_;
+  std::int64_t at(const std::string& name) const {
+    const auto it = counts_.find(name);
+    return it == counts_.end() ? 0 : it->second;
+  }
+  std::map<std::string, std::int64_t> counts_;
 };
 
 }  // namespace fuzz

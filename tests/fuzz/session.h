@@ -20,15 +20,19 @@ struct Outcome {
 
 // Every call of the program in order, the first one three times, then method `state` when there is one.
 using Session = std::vector<Outcome>;
-Session run(torch::jit::Module module, const Program& program, bool in_float64 = false);
+enum class As { given, float64, perturbed };  // perturbed: every float of attributes and inputs off by one rounding, up, down or not
+Session run(torch::jit::Module module, const Program& program, As as = As::given, std::uint64_t seed = 0);
 
 struct Tolerance {
   bool bits = false;
-  const Session* reference = nullptr;  // the original in float64, where it runs
-  double epsilon = 1.2e-7;             // of the coarsest dtype that takes part
+  double epsilon = 1.2e-7;              // of the coarsest dtype that takes part
+  std::vector<Session> references;      // the original in float64, where it runs; then the original perturbed
 };
 
 double epsilon_of(const Program& program);
+
+// Both raise, exceptions of two types: two operators fail, and the other one stands first. Calls after it are not compared.
+inline constexpr const char* kAnotherException = "another exception";
 
 // "" or the first difference.
 std::string differ(const Session& expected, const Session& found, const Tolerance& tolerance);
