@@ -152,7 +152,7 @@ TEST(Install, WhatWasFoldedIsNoParameterAnyMoreAndTheRestStays) {
 
 TEST(Install, ABufferThatAMethodWritesIsCopied) {
   auto module = script("def forward(self, x):\n    self.n.add_(1)\n    return torch.relu(torch.conv2d(x, self.w)) * self.n", conv_and_norm(), {{"n", at::ones({1})}});
-  const auto installed = Stages(module).installed();
+  const auto installed = fuse(module).module;
   run(installed, {image()});
   EXPECT_EQ(module.attr("n").toTensor().item<float>(), 1);
   EXPECT_EQ(installed.attr("n").toTensor().item<float>(), 2);
