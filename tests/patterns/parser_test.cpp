@@ -167,7 +167,7 @@ INSTANTIATE_TEST_SUITE_P(
             "2:3: needed one of doc, algebra, gradient, onednn, numerics, nan, step, spelling, case, found \"colour\""},
         Bad{"activation a\n  numerics sloppy\n", "2:12: needed exact or ulp(n), found \"sloppy\""},
         Bad{"rule r\n  numerics sloppy\n", "2:12: needed exact or reassociates, found \"sloppy\""},
-        Bad{"rule r\n  numerics exact indeed\n", "2:18: needed"},
+        Bad{"rule r\n  numerics exact indeed\n", "2:18: needed the end of the line, found \"indeed\""},
         Bad{"activation a\n  nan maybe\n", "2:7: needed \"keeps\" or \"loses\", found \"maybe\""},
         Bad{"activation a\n  spelling y = aten::relu{x}\n", "2:26: needed \"(\", found \"{\""},
         Bad{"activation a\n  spelling y = aten::relu(x\n", "2:28: needed \")\", found the end of the line"},
