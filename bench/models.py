@@ -89,8 +89,10 @@ def perceptron():
 
 
 _ALL = (
-    torchvision("resnet18"), torchvision("resnet50"), torchvision("vgg16"), torchvision("mobilenet_v2"), torchvision("mobilenet_v3_large"),
+    torchvision("resnet18"), torchvision("resnet50"), torchvision("vgg16"), torchvision("vgg16_bn"), torchvision("mobilenet_v2"),
+    torchvision("mobilenet_v3_large"),
     torchvision("efficientnet_b0"), torchvision("densenet121"), torchvision("googlenet", init_weights=False),
+    torchvision("inception_v3", init_weights=False),
     torchvision("shufflenet_v2_x1_0"), torchvision("convnext_tiny"), torchvision("vit_b_16"),
     timm("regnety_016"), timm("mixer_s32_224"), timm("edgenext_small"),
     transformer("bert", "BertConfig", "BertModel"), transformer("distilbert", "DistilBertConfig", "DistilBertModel"),

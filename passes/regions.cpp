@@ -34,13 +34,14 @@ bool is_view(const Node* node) {
          schema->returns()[0].alias_info() != nullptr;
 }
 
-bool is_writer(const Node* node) {
-  const auto* schema = node->maybeSchema();
-  return !node->blocks().empty() || node->hasSideEffects() || (schema ? schema->is_mutable() : node->kind().is_aten());
-}
-
 // Makes and moves nothing that anyone could notice: may stand before or behind the region it is next to.
-bool is_free(Node* node) { return !is_writer(node) && !node->isNondeterministic(); }
+bool is_free(Node* node) {
+  static const std::unordered_set<torch::jit::Symbol> kinds{prim::Constant,      prim::GetAttr,     prim::ListConstruct, prim::TupleConstruct,
+                                                            prim::DictConstruct, prim::TupleUnpack, prim::ListUnpack,    prim::TupleIndex};
+  if (!node->blocks().empty() || node->hasSideEffects() || node->isNondeterministic()) return false;
+  const auto* schema = node->maybeSchema();
+  return schema ? !schema->is_mutable() : kinds.count(node->kind()) != 0;
+}
 
 class Former {
  public:

@@ -92,6 +92,24 @@ def test_a_write_between_ends_the_region():
     check(Writes(), (torch.randn(2, 3, 8, 8),), count=2)
 
 
+def test_an_attribute_assigned_before_a_region_is_assigned_when_the_region_raises():
+    class Assigns(Net):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("last", torch.zeros(1))
+
+        def forward(self, x):
+            y = torch.tanh(x)
+            self.last = y
+            return self.c(self.b(self.a(y)))
+
+    original, fused = fused_pair(Assigns())
+    wrong = torch.randn(2, 5, 8, 8)
+    assert outcome(fused, (wrong,))[2] is outcome(original, (wrong,))[2] is not None
+    assert_same(fused.last, original.last)
+    assert fused.last.shape == wrong.shape
+
+
 def test_an_activation_in_place_is_pure_only_when_nobody_looked_before():
     class Before(Net):
         def forward(self, x):
