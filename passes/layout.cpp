@@ -54,8 +54,8 @@ class Layout {
     if (it == packed_.end()) return nullptr;
     const auto& spec = it->second->spec();
     // One channel is both layouts at once: torch 2.13's conv2d computes wrong numbers from a channels_last image of one channel.
-    // ATen's float64 kernels are slower on channels_last.
-    const bool takes = spec.weight.dim() == 4 && spec.weight.scalar_type() != at::kDouble && spec.weight.suggest_memory_format() == at::MemoryFormat::Contiguous &&
+    // ATen's float64 kernels are slower on channels_last, and its bfloat16 ones put NaN in other places there.
+    const bool takes = spec.weight.dim() == 4 && spec.weight.scalar_type() == at::kFloat && spec.weight.suggest_memory_format() == at::MemoryFormat::Contiguous &&
                        spec.weight.size(1) * spec.groups > 1 && spec.out_channels() > 1;
     return takes ? &spec : nullptr;
   }
