@@ -41,17 +41,18 @@ std::vector<at::Tensor> statistics_without_affine(const at::Tensor& y) {
   return all;
 }
 
+// A divisor is kept away from 0, where the last bit of a convolution, which differs between machines, decides the quotient.
 const std::vector<Step>& steps() {
   static const std::vector<Step> all = {
       {"relu", none}, {"relu6", none}, {"hardtanh(-0.5, 0.7)", none}, {"hardtanh(0, 6)", none}, {"clamp(none, 0.3)", none},
       {"clamp(-0.2, none)", none}, {"clamp(0, 1)", none}, {"leaky_relu(0.2)", none}, {"sigmoid", none}, {"tanh", none}, {"silu", none},
       {"hardswish", none}, {"hardsigmoid", none}, {"gelu(none)", none}, {"gelu(tanh)", none}, {"elu(1.2, 0.9, 0.8)", none}, {"mish", none},
       {"softplus(1.5, 2)", none}, {"prelu", slopes}, {"batch_norm(0.001)", batch_statistics}, {"batch_norm(1e-05)", statistics_without_affine},
-      {"add", like}, {"sub", like}, {"mul", like}, {"div", like}, {"radd", like}, {"rsub", like}, {"rmul", like}, {"rdiv", like},
+      {"add", like}, {"sub", like}, {"mul", like}, {"div", like}, {"radd", like}, {"rsub", like}, {"rmul", like}, {"sigmoid|rdiv", like},
       {"add_", like}, {"sub_", gate}, {"mul_", gate}, {"div_", gate}, {"add_", double_like}, {"add", double_like}, {"rmul", gate},
       {"add", transposed_like}, {"radd", transposed_like}, {"mul", gate}, {"add", last}, {"radd", last}, {"mul", zero_dim_double},
       {"add", larger}, {"add(1)", none}, {"sub(0.5)", none}, {"mul(2)", none}, {"div(3)", none}, {"radd(1.5)", none}, {"rsub(1)", none},
-      {"rmul(0.5)", none}, {"rdiv(2)", none}, {"mul_(0.5)", none},
+      {"rmul(0.5)", none}, {"sigmoid|rdiv(2)", none}, {"mul_(0.5)", none},
   };
   return all;
 }
@@ -113,7 +114,7 @@ TEST(PostOp, RandomChainsMatchAten) {
     auto y = expected(spec, x, "");
     for (int i = 0, length = 1 + random() % 5; i < length; ++i) {
       const Step& step = steps()[random() % steps().size()];
-      if (std::string_view(step.text).starts_with("div") || std::string_view(step.text).starts_with("rdiv")) continue;  // ill-conditioned near 0
+      if (step.text == std::string_view("div")) continue;  // by what is near 0: the largest value hides the errors of all others
       const auto more = step.operands(y);
       at::Tensor next;
       try {
@@ -152,7 +153,6 @@ TEST(PostOp, GradientsAreThoseOfDifferences) {
     const auto spec = conv_spec(3, 4, {3, 3}, 1, 1, 1, 1, at::kDouble);
     const auto x = at::randn({2, 3, 5, 6}, at::kDouble).requires_grad_();
     auto operands = step.operands(expected(spec, x.detach(), "").detach());
-    if (std::string_view(step.text).starts_with("rdiv")) continue;  // y may pass through 0, where no difference converges
     const bool statistics = std::string_view(step.text).starts_with("batch_norm");
     for (auto& operand : operands)
       if (operand.defined() && !statistics) operand = operand.detach().contiguous().requires_grad_();
@@ -192,7 +192,11 @@ TEST(PostOp, MetaGivesShapeDtypeAndStrides) {
 }
 
 TEST(PostOp, PrintsWhatItParses) {
-  for (const Step& step : steps()) EXPECT_EQ(print_post_op(parse_post_ops(step.text).at(0)), step.text);
+  for (const Step& step : steps()) {
+    std::string printed;
+    for (const auto& post_op : parse_post_ops(step.text)) printed += (printed.empty() ? "" : "|") + print_post_op(post_op);
+    EXPECT_EQ(printed, step.text);
+  }
   EXPECT_EQ(print_post_op(parse_post_ops("hardtanh(0.0, 6)").at(0)), "hardtanh(0.0, 6)");
   EXPECT_EQ(print_post_op(parse_post_ops("clamp(-inf, inf)").at(0)), "clamp(-inf, inf)");
   EXPECT_TRUE(parse_post_ops("").empty());
