@@ -14,6 +14,9 @@ namespace fusible {
 at::Tensor forward(const at::Tensor& x, const ContractionSpec& spec, const PackedContraction* packed, std::string_view post_ops,
                    at::TensorList operands);
 
+// Sizes, strides and dtype of `tensor` without its values.
+at::Tensor on_meta(const at::Tensor& tensor);
+
 // Shapes, dtypes and strides of the result, on the meta device.
 at::Tensor forward_meta(const at::Tensor& x, const ContractionSpec& spec, std::string_view post_ops, at::TensorList operands);
 

@@ -6,14 +6,15 @@
 #include "ops/reference.h"
 
 namespace fusible {
-namespace {
 
 at::Tensor on_meta(const at::Tensor& tensor) {
   if (!tensor.defined() || tensor.is_meta()) return tensor;
   return at::empty_strided(tensor.sizes(), tensor.strides(), tensor.options().device(at::kMeta));
 }
 
-std::vector<at::Tensor> on_meta(at::TensorList tensors) {
+namespace {
+
+std::vector<at::Tensor> all_on_meta(at::TensorList tensors) {
   std::vector<at::Tensor> result;
   for (const at::Tensor& tensor : tensors) result.push_back(on_meta(tensor));
   return result;
@@ -144,8 +145,8 @@ std::vector<std::int64_t> contraction_sizes(const at::Tensor& x, const Contracti
 at::Tensor forward_meta(const at::Tensor& x, const ContractionSpec& spec, std::string_view post_ops, at::TensorList operands) {
   check_rank(x, spec);
   at::Tensor y = contract_meta(on_meta(x), spec);
-  if (!fold_is_valid(x, spec)) y = chain_meta(y, parse_post_ops(spec.folded_ops), on_meta(spec.folded_operands));
-  return chain_meta(y, parse_post_ops(post_ops), on_meta(operands));
+  if (!fold_is_valid(x, spec)) y = chain_meta(y, parse_post_ops(spec.folded_ops), all_on_meta(spec.folded_operands));
+  return chain_meta(y, parse_post_ops(post_ops), all_on_meta(operands));
 }
 
 }  // namespace fusible

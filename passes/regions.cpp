@@ -296,15 +296,10 @@ class Former {
     }
   }
 
-  // self.NAME at the top of the graph.
   Value* attribute(c10::intrusive_ptr<Region> region) {
     const std::string name = "_fusible_region_" + std::to_string(regions_.size());
     regions_[name] = std::move(region);
-    Node* node = graph_.create(prim::GetAttr, {graph_.inputs()[0]});
-    node->s_(torch::jit::attr::name, name);
-    node->output()->setType(c10::getCustomClassType<c10::intrusive_ptr<Region>>());
-    graph_.prependNode(node);
-    return node->output();
+    return root_attribute(graph_, name, c10::getCustomClassType<c10::intrusive_ptr<Region>>());
   }
 
   const Model& model_;
@@ -322,8 +317,9 @@ class Former {
 }  // namespace
 
 void form_regions(const Model& model, MethodGraph& method, const PackedStore& packed, Regions& regions) {
+  const auto before = regions.size();
   Former(model, method, packed, regions).visit(method.graph->block());
-  eliminate_dead_code(method.graph);  // weights that only a region reads are in the region
+  if (regions.size() > before) eliminate_dead_code(method.graph);  // weights that only a region reads are in the region
 }
 
 }  // namespace fusible

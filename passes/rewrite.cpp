@@ -23,16 +23,18 @@ std::vector<Affine> affines_of(const Chain& chain) {
 Value* packed_attribute(Graph& graph, const std::string& name, std::map<std::string, Value*>& known) {
   Value*& value = known[name];
   if (value) return value;
-  // The module that will own the attribute is built later (install.cpp), so the node is spelled out.
-  Node* node = graph.create(prim::GetAttr, {graph.inputs()[0]});
-  node->s_(torch::jit::attr::name, name);
-  value = node->output()->setDebugName("packed" + name);
-  value->setType(c10::getCustomClassType<c10::intrusive_ptr<PackedContraction>>());
-  graph.prependNode(node);
+  value = root_attribute(graph, name, c10::getCustomClassType<c10::intrusive_ptr<PackedContraction>>())->setDebugName("packed" + name);
   return value;
 }
 
 }  // namespace
+
+// The module that will own the attribute is built later (install.cpp), so the node is spelled out.
+Value* root_attribute(Graph& graph, const std::string& name, const c10::TypePtr& type) {
+  Node* node = graph.prependNode(graph.create(prim::GetAttr, {graph.inputs()[0]}));
+  node->s_(torch::jit::attr::name, name);
+  return node->output()->setType(type);
+}
 
 std::string PackedStore::add(const ContractionSpec& spec, const std::vector<Affine>& affines) {
   std::ostringstream identity;

@@ -37,6 +37,9 @@ class Results {
 // as text (str post_ops) and as tensors (Tensor[] operands). The chain's own nodes stay; the caller removes them.
 void emit_operator(Graph& graph, const std::string& name, std::vector<Value*> operands, const Chain& chain, Results& results);
 
+// self.NAME, read at the top of the graph.
+Value* root_attribute(Graph& graph, const std::string& name, const c10::TypePtr& type);
+
 // Removes those of `nodes` that nothing uses any more, last first.
 void remove_nodes(const std::vector<Node*>& nodes);
 

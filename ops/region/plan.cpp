@@ -37,6 +37,20 @@ std::int64_t lowest_place(std::vector<Block>& blocks, std::int64_t bytes, std::i
 
 }  // namespace
 
+std::vector<std::int64_t> strides_in(const std::vector<std::int64_t>& sizes, Form form) {
+  std::vector<std::int64_t> strides(sizes.size());
+  std::int64_t step = 1;
+  const auto take = [&](size_t d) {
+    strides[d] = step;
+    step *= sizes[d];
+  };
+  if (form == Form::nhwc)
+    for (size_t d : {1, 3, 2, 0}) take(d);
+  else
+    for (size_t d = sizes.size(); d-- > 0;) take(d);
+  return strides;
+}
+
 std::shared_ptr<const Plan> Plan::make(const Region& region, const std::vector<at::Tensor>& registers) {
   for (const at::Tensor& r : registers)
     if (!r.defined() || r.scalar_type() != at::kFloat || r.numel() == 0 || r.is_neg()) return nullptr;
@@ -152,20 +166,7 @@ const float* Frame::read(std::int64_t reg, Form form) {
 at::Tensor Frame::tensor(std::int64_t reg) {
   if (held_[reg].defined()) return held_[reg];
   const Slot& slot = plan_.slots_[reg];
-  std::vector<std::int64_t> strides(slot.sizes.size());
-  std::int64_t step = 1;
-  if (slot.form == Form::nhwc) {
-    for (size_t d : {1, 3, 2, 0}) {
-      strides[d] = step;
-      step *= slot.sizes[d];
-    }
-  } else {
-    for (size_t d = slot.sizes.size(); d-- > 0;) {
-      strides[d] = step;
-      step *= slot.sizes[d];
-    }
-  }
-  return at::from_blob(address(reg), slot.sizes, strides, at::TensorOptions(at::kFloat));
+  return at::from_blob(address(reg), slot.sizes, strides_in(slot.sizes, slot.form), at::TensorOptions(at::kFloat));
 }
 
 }  // namespace fusible

@@ -18,6 +18,9 @@ enum class Form {
   tensor,  // a tensor of its own, any strides: inputs of the region and results of ATen
 };
 
+// Strides of `sizes` in dense or nhwc memory.
+std::vector<std::int64_t> strides_in(const std::vector<std::int64_t>& sizes, Form form);
+
 // What a plan knows of a register.
 struct Slot {
   std::vector<std::int64_t> sizes;
@@ -106,6 +109,9 @@ struct Making {
 std::unique_ptr<Step> make_contraction(Making& making);
 std::unique_ptr<Step> make_pool(Making& making);
 std::unique_ptr<Step> make_elementwise(Making& making);
+// "aten::relu" and its like; "aten::add" and its like.
+bool is_activation(const std::string& op);
+bool is_arithmetic(const std::string& op);
 std::unique_ptr<Step> make_concat(Making& making);
 std::unique_ptr<Step> make_layer_norm(Making& making);
 // Any instruction, through the dispatcher.

@@ -7,6 +7,7 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 
 #include "ops/autograd.h"
+#include "ops/forward.h"
 #include "ops/region/plan.h"
 #include "ops/region/shapes.h"
 #include "ops/region/text.h"
@@ -27,10 +28,6 @@ bool is_plain(const at::Tensor& x) {
   static const c10::DispatchKeySet kPlain = at::empty({0}, at::kFloat).key_set() - c10::autograd_dispatch_keyset_with_ADInplaceOrView;
   return x.defined() && x.device().is_cpu() && x.layout() == at::kStrided && x.scalar_type() == at::kFloat && !x.is_neg() &&
          x.key_set() - c10::autograd_dispatch_keyset_with_ADInplaceOrView == kPlain;
-}
-
-at::Tensor on_meta(const at::Tensor& t) {
-  return t.defined() ? at::empty_strided(t.sizes(), t.strides(), t.options().device(at::kMeta)) : t;
 }
 
 void append(std::vector<std::int64_t>& signature, const at::Tensor& x) {

@@ -34,16 +34,12 @@ std::optional<Sizes> sizes_of_contraction(const Instruction& instruction, const 
 
 // Operators that give the sizes of their first argument, or those of two by broadcasting.
 std::optional<Sizes> sizes_of_elementwise(const Instruction& instruction, const std::vector<at::Tensor>& seen) {
-  static const char* const kKeep[] = {"aten::relu", "aten::relu6", "aten::hardtanh", "aten::clamp", "aten::leaky_relu", "aten::sigmoid",
-                                      "aten::tanh", "aten::silu", "aten::hardswish", "aten::hardsigmoid", "aten::elu", "aten::mish",
-                                      "aten::softplus", "aten::gelu", "aten::batch_norm", "aten::layer_norm"};
-  static const char* const kBroadcast[] = {"aten::add", "aten::sub", "aten::mul", "aten::div"};
-  const auto is_one_of = [&](const auto& names) { return std::find(std::begin(names), std::end(names), instruction.op.name) != std::end(names); };
+  const std::string& op = instruction.op.name;
   const auto is_register = [&](size_t i) { return instruction.arguments[i].kind == Argument::Kind::one; };
   if (!is_register(0)) return std::nullopt;
   const at::Tensor& x = seen[instruction.arguments[0].registers[0]];
-  if (is_one_of(kKeep)) return x.sizes().vec();
-  if (!is_one_of(kBroadcast) || !is_register(1)) return std::nullopt;
+  if (is_activation(op) || op == "aten::batch_norm" || op == "aten::layer_norm") return x.sizes().vec();
+  if (!is_arithmetic(op) || !is_register(1)) return std::nullopt;
   const auto sizes = at::infer_size(x.sizes(), seen[instruction.arguments[1].registers[0]].sizes());
   return Sizes(sizes.begin(), sizes.end());
 }

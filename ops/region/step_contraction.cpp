@@ -14,20 +14,6 @@ using kernels::Chain;
 using kernels::PackedWeights;
 using kernels::Pixels;
 
-std::vector<std::int64_t> strides_in(const std::vector<std::int64_t>& sizes, Form form) {
-  std::vector<std::int64_t> strides(sizes.size());
-  std::int64_t step = 1;
-  const auto take = [&](size_t d) {
-    strides[d] = step;
-    step *= sizes[d];
-  };
-  if (form == Form::nhwc)
-    for (size_t d : {1, 3, 2, 0}) take(d);
-  else
-    for (size_t d = sizes.size(); d-- > 0;) take(d);
-  return strides;
-}
-
 class ContractionStep : public Step {
  public:
   ContractionStep(c10::intrusive_ptr<PackedContraction> contraction, Chain chain, std::int64_t x, std::int64_t y, Form form, Pixels pixels)

@@ -88,6 +88,10 @@ std::optional<Form> form_of(const Making& making, std::int64_t reg) {
 
 }  // namespace
 
+bool is_activation(const std::string& op) { return activations().count(op) != 0; }
+
+bool is_arithmetic(const std::string& op) { return binaries().count(op) != 0; }
+
 std::unique_ptr<Step> make_elementwise(Making& making) {
   const Instruction& instruction = making.instruction;
   if (instruction.arguments.empty() || !making.is_register(0)) return nullptr;
@@ -148,17 +152,7 @@ std::unique_ptr<Step> make_elementwise(Making& making) {
     const auto& sizes = making.slots[r].sizes;
     // Read in the same form; of a smaller rank, nhwc has no meaning.
     if (*form == Form::nhwc && sizes.size() != 4) return nullptr;
-    strides.resize(sizes.size());
-    std::int64_t step = 1;
-    std::vector<size_t> order;
-    if (*form == Form::nhwc)
-      order = {1, 3, 2, 0};
-    else
-      for (size_t d = sizes.size(); d-- > 0;) order.push_back(d);
-    for (size_t d : order) {
-      strides[d] = step;
-      step *= sizes[d];
-    }
+    strides = strides_in(sizes, *form);
     described.push_back({sizes, strides, at::kFloat, true, nullptr});
   }
   auto chain = Chain::plan({op}, described, view);
