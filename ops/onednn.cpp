@@ -52,8 +52,9 @@ Attribute attribute_for(const PostOps& chain) {
       attribute.scalars.push_back(step.scalars[0]);
       break;
     case PostOpKind::gelu:
+      if (step.gelu == Gelu::erf) break;
       attribute.name = "gelu";
-      attribute.algorithm = step.tanh_approximation ? "tanh" : "none";
+      attribute.algorithm = step.gelu == Gelu::tanh ? "tanh" : "none";
       break;
     default: break;
   }

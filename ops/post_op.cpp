@@ -1,5 +1,6 @@
 #include "ops/post_op.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cmath>
@@ -46,6 +47,8 @@ constexpr std::array<Entry, 4> kBinary = {{
     {"mul", PostOpKind::mul, 1, 1},
     {"div", PostOpKind::div, 1, 1},
 }};
+
+constexpr std::array<std::string_view, 3> kGelu = {"none", "tanh", "erf"};  // by enum Gelu
 
 std::string_view strip(std::string_view text) {
   while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
@@ -96,11 +99,11 @@ PostOp parse_step(std::string_view text) {
   }
   PostOp step{};
   if (name == "gelu") {
-    const std::string_view approximate = arguments.empty() ? "none" : arguments[0];
-    TORCH_CHECK_VALUE(arguments.size() <= 1 && (approximate == "none" || approximate == "tanh"),
-                      "post_ops needs gelu, gelu(none) or gelu(tanh), found step \"", text, "\"");
+    const auto known = std::find(std::begin(kGelu), std::end(kGelu), arguments.empty() ? "none" : arguments[0]);
+    TORCH_CHECK_VALUE(arguments.size() <= 1 && known != std::end(kGelu), "post_ops needs gelu, gelu(none), gelu(tanh) or gelu(erf), found step \"",
+                      text, "\"");
     step.kind = PostOpKind::gelu;
-    step.tanh_approximation = approximate == "tanh";
+    step.gelu = static_cast<Gelu>(known - std::begin(kGelu));
     return step;
   }
   for (const auto& argument : arguments) step.scalars.push_back(parse_scalar(argument, text));
@@ -157,7 +160,7 @@ const PostOps& parse_post_ops(std::string_view text) {
 }
 
 std::string print_post_op(const PostOp& step) {
-  if (step.kind == PostOpKind::gelu) return step.tanh_approximation ? "gelu(tanh)" : "gelu(none)";
+  if (step.kind == PostOpKind::gelu) return "gelu(" + std::string(kGelu[static_cast<size_t>(step.gelu)]) + ")";
   std::string text;
   for (const Entry& entry : kUnary)
     if (entry.kind == step.kind) text = std::string(entry.name) + (step.in_place ? "_" : "");

@@ -30,12 +30,15 @@ enum class PostOpKind : std::uint8_t {
   add, sub, mul, div, batch_norm,
 };
 
+// gelu(none) and gelu(tanh) are aten::gelu's; gelu(erf) is y * 0.5 * (1 + erf(y / sqrt(2))), operator by operator.
+enum class Gelu : std::uint8_t { none, tanh, erf };
+
 struct PostOp {
   PostOpKind kind;
   bool in_place = false;           // add_, relu_
   bool reversed = false;           // binary only: operand on the left
   std::vector<std::optional<c10::Scalar>> scalars;  // in the order of the ATen schema; nullopt is None
-  bool tanh_approximation = false; // gelu(tanh)
+  Gelu gelu = Gelu::none;
   int operands = 0;                // tensors taken from the operand list
 
   bool is_binary() const { return kind >= PostOpKind::add && kind <= PostOpKind::div; }

@@ -38,6 +38,11 @@ at::Tensor& binary_(at::Tensor& y, const PostOp& step, const Other& other) {
   }
 }
 
+at::Tensor gelu(const at::Tensor& y, Gelu form) {
+  if (form == Gelu::erf) return y * 0.5 * (at::erf(y / M_SQRT2) + 1);
+  return at::gelu(y, form == Gelu::tanh ? "tanh" : "none");
+}
+
 at::Tensor activation(const at::Tensor& y, const PostOp& step, at::TensorList operands) {
   const auto& s = step.scalars;
   switch (step.kind) {
@@ -51,7 +56,7 @@ at::Tensor activation(const at::Tensor& y, const PostOp& step, at::TensorList op
     case PostOpKind::silu: return at::silu(y);
     case PostOpKind::hardswish: return at::hardswish(y);
     case PostOpKind::hardsigmoid: return at::hardsigmoid(y);
-    case PostOpKind::gelu: return at::gelu(y, step.tanh_approximation ? "tanh" : "none");
+    case PostOpKind::gelu: return gelu(y, step.gelu);
     case PostOpKind::elu: return at::elu(y, *s[0], *s[1], *s[2]);
     case PostOpKind::mish: return at::mish(y);
     case PostOpKind::softplus: return at::softplus(y, *s[0], *s[1]);
@@ -76,7 +81,7 @@ void activation_(at::Tensor& y, const PostOp& step) {
     case PostOpKind::silu: at::silu_(y); return;
     case PostOpKind::hardswish: at::hardswish_(y); return;
     case PostOpKind::hardsigmoid: at::hardsigmoid_(y); return;
-    case PostOpKind::gelu: at::gelu_(y, step.tanh_approximation ? "tanh" : "none"); return;
+    case PostOpKind::gelu: at::gelu_(y, step.gelu == Gelu::tanh ? "tanh" : "none"); return;
     case PostOpKind::elu: at::elu_(y, *s[0], *s[1], *s[2]); return;
     case PostOpKind::mish: at::mish_(y); return;
     default: at::softplus_out(y, y, *s[0], *s[1]); return;
@@ -93,7 +98,9 @@ at::Tensor apply_step(at::Tensor y, const PostOp& step, at::TensorList operands)
   return step.operands ? binary(y, step, operands[0]) : binary(y, step, *step.scalars[0]);
 }
 
-bool has_in_place_form(const PostOp& step) { return step.kind != PostOpKind::prelu && step.kind != PostOpKind::batch_norm; }
+bool has_in_place_form(const PostOp& step) {
+  return step.kind != PostOpKind::prelu && step.kind != PostOpKind::batch_norm && step.gelu != Gelu::erf;
+}
 
 // Out of place, TensorIterator lets its first operand decide the strides; y is dense, so a result of y's shape and dtype gets y's.
 bool keeps_shape_dtype_and_strides(const at::Tensor& y, const PostOp& step, at::TensorList operands) {

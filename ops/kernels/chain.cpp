@@ -21,7 +21,7 @@ std::optional<StepKind> unary_kind(const PostOp& op) {
     case PostOpKind::silu: return StepKind::silu;
     case PostOpKind::hardswish: return StepKind::hardswish;
     case PostOpKind::hardsigmoid: return StepKind::hardsigmoid;
-    case PostOpKind::gelu: return op.tanh_approximation ? StepKind::gelu_tanh : StepKind::gelu_erf;
+    case PostOpKind::gelu: return op.gelu == Gelu::tanh ? StepKind::gelu_tanh : StepKind::gelu_erf;
     case PostOpKind::elu: return StepKind::elu;
     case PostOpKind::mish: return StepKind::mish;
     case PostOpKind::softplus: return StepKind::softplus;

@@ -118,7 +118,7 @@ std::unique_ptr<Step> make_elementwise(Making& making) {
     for (size_t i = 1; i < instruction.arguments.size(); ++i) {
       const c10::IValue& value = making.value(i);
       if (value.isString())
-        op.tanh_approximation = value.toStringRef() == "tanh";
+        op.gelu = value.toStringRef() == "tanh" ? Gelu::tanh : Gelu::none;
       else if (value.isNone())
         op.scalars.push_back(std::nullopt);
       else if (value.isScalar())

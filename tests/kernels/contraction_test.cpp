@@ -211,7 +211,7 @@ TEST(Contraction, EveryActivation) {
   x[2].fill_(std::numeric_limits<float>::quiet_NaN());
   x[3][0] = std::numeric_limits<float>::infinity();
   for (const char* text : {"relu", "relu6", "hardtanh(-0.5, 2)", "clamp(none, 3)", "clamp(0.1, none)", "leaky_relu(0.2)", "sigmoid", "tanh",
-                           "silu", "hardswish", "hardsigmoid", "gelu(none)", "gelu(tanh)", "elu(1.5, 0.7, 1.1)", "mish",
+                           "silu", "hardswish", "hardsigmoid", "gelu(none)", "gelu(tanh)", "gelu(erf)", "elu(1.5, 0.7, 1.1)", "mish",
                            "softplus(1.3, 20)", "add(0.3)", "rsub(2)", "sub(1)|mul(0.5)|div(3)"}) {
     at::Tensor y;
     ASSERT_TRUE(try_panels(x, packed->spec(), packed.get(), parse_post_ops(text), {}, y)) << text;

@@ -31,13 +31,13 @@ def _modules(*expressions):
 ACTIVATIONS = {
     "relu": _functionals("F.relu(y)", "F.relu(y, inplace=True)", "F.relu_(y)", "torch.relu(y)", "torch.relu_(y)", "y.relu()", "y.relu_()")
     | _modules("ReLU()", "ReLU(inplace=True)"),
-    "relu6": _functionals("F.relu6(y)", "F.relu6(y, inplace=True)", "F.hardtanh(y, 0.0, 6.0)", "F.hardtanh_(y, 0, 6)",
-                          "torch.clamp(y, 0, 6)", "y.clamp_(0.0, 6.0)")
+    "relu6": _functionals("F.relu6(y)", "F.relu6(y, inplace=True)", "F.hardtanh(y, 0.0, 6.0)", "F.hardtanh_(y, 0, 6)")
     | _modules("ReLU6()", "ReLU6(inplace=True)", "Hardtanh(0.0, 6.0)"),
     "hardtanh": _functionals("F.hardtanh(y, -0.5, 0.75)", "F.hardtanh(y, -0.5, 0.75, inplace=True)", "F.hardtanh_(y, -0.5, 0.75)")
     | _modules("Hardtanh(-0.5, 0.75)", "Hardtanh(-0.5, 0.75, inplace=True)"),
     "clamp": _functionals("torch.clamp(y, -0.5, 0.75)", "y.clamp(-0.5, 0.75)", "y.clamp_(-0.5, 0.75)", "torch.clip(y, -0.5, 0.75)",
                           "y.clamp(min=-0.5, max=0.75)"),
+    "clamp as relu6": _functionals("torch.clamp(y, 0, 6)", "y.clamp_(0.0, 6.0)"),
     "clamp from below": _functionals("torch.clamp(y, min=-0.25)", "y.clamp(min=-0.25)", "y.clamp_(min=-0.25)", "torch.clamp_min(y, -0.25)",
                                      "y.clamp_min_(-0.25)"),
     "clamp from above": _functionals("torch.clamp(y, max=0.25)", "y.clamp_(max=0.25)", "y.clamp_max(0.25)"),
@@ -48,11 +48,12 @@ ACTIVATIONS = {
     "silu": _functionals("F.silu(y)", "F.silu(y, inplace=True)", "y * torch.sigmoid(y)", "torch.sigmoid(y) * y", "y.mul(y.sigmoid())")
     | _modules("SiLU()", "SiLU(inplace=True)"),
     "hardswish": _functionals("F.hardswish(y)", "F.hardswish(y, inplace=True)", "y * F.relu6(y + 3) / 6", "y * F.hardtanh(y + 3, 0.0, 6.0) / 6.0",
-                              "y * F.hardsigmoid(y)")
+                              "y * torch.clamp(y + 3, 0, 6) / 6", "y * F.hardsigmoid(y)")
     | _modules("Hardswish()", "Hardswish(inplace=True)"),
-    "hardsigmoid": _functionals("F.hardsigmoid(y)", "F.hardsigmoid(y, inplace=True)", "F.relu6(y + 3) / 6")
+    "hardsigmoid": _functionals("F.hardsigmoid(y)", "F.hardsigmoid(y, inplace=True)", "F.relu6(y + 3) / 6", "torch.clamp(y + 3, 0, 6) / 6")
     | _modules("Hardsigmoid()", "Hardsigmoid(inplace=True)"),
     "gelu": _functionals("F.gelu(y)", "F.gelu(y, approximate='none')") | _modules("GELU()"),
+    "gelu_erf": _functionals("y * 0.5 * (1.0 + torch.erf(y / 1.4142135623730951))", "0.5 * y * (torch.erf(y * 0.7071067811865476) + 1)"),
     "gelu_tanh": _functionals("F.gelu(y, approximate='tanh')") | _modules("GELU('tanh')"),
     "elu": _functionals("F.elu(y, 0.8)", "F.elu(y, 0.8, inplace=True)", "F.elu_(y, 0.8)") | _modules("ELU(0.8)", "ELU(0.8, inplace=True)"),
     "mish": _functionals("F.mish(y)", "F.mish(y, inplace=True)", "y * torch.tanh(F.softplus(y))") | _modules("Mish()", "Mish(inplace=True)"),
