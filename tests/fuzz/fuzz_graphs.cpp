@@ -1,5 +1,3 @@
-// fuzz_graphs [--count N] [--seed S] [--minutes M] [--target fusible|freeze|ofi] [--save FOLDER] [--statistics FILE] [--print] | --case FILE...
-
 #include <ATen/Parallel.h>
 
 #include <chrono>
@@ -10,12 +8,31 @@
 #include <iostream>
 #include <sstream>
 
-#include "tests/fuzz/check.h"
+#include "tests/fuzz/apart.h"
 #include "tests/fuzz/generator.h"
 #include "tests/fuzz/histogram.h"
 #include "tests/fuzz/shrink.h"
 
 namespace {
+
+constexpr const char kHelp[] = R"(fuzz_graphs: random TorchScript modules, fused, against the original
+
+  fuzz_graphs --count 3000 --minutes 2            modules of today's seed
+  fuzz_graphs --seed 52 --count 1 --print         one module again
+  fuzz_graphs --target freeze --count 2000        the same against torch.jit.freeze
+  fuzz_graphs --case tests/fuzz/cases/*.fuzz      modules from files
+
+  --count N          modules (2000)
+  --minutes M        stop after so long (2)
+  --seed S           of the first module; the next has S + 1 (today's date)
+  --target NAME      fusible, freeze, or ofi: optimize_for_inference (fusible)
+  --save FOLDER      write each difference, shrunk, as FOLDER/SEED.fuzz
+  --statistics FILE  append a line of JSON for every 1,000 modules
+  --print            print every module
+  --case FILE...     check these instead; with --print: graph and report
+
+Exit 0: no difference, 1: differences, 2: unusable arguments.
+)";
 
 struct Arguments {
   std::int64_t count = 2000;
@@ -23,7 +40,7 @@ struct Arguments {
   double minutes = 2;
   fuzz::Target target = fuzz::Target::fusible;
   std::string save, statistics;
-  bool print = false;
+  bool print = false, help = false;
   std::vector<std::string> cases;
 };
 
@@ -66,11 +83,12 @@ Arguments parse(int argc, char** argv) {
     else if (word == "--save") a.save = value();
     else if (word == "--statistics") a.statistics = value();
     else if (word == "--print") a.print = true;
+    else if (word == "--help") a.help = true;
     else if (word == "--target") {
       a.target = target_of(value());
     } else if (word == "--case") {
       while (i + 1 < argc && argv[i + 1][0] != '-') a.cases.push_back(argv[++i]);
-    } else throw std::runtime_error("unknown argument " + word);
+    } else throw std::runtime_error("unknown argument " + word + ", see --help");
   }
   return a;
 }
@@ -82,7 +100,7 @@ int replay(const Arguments& arguments) {
     std::stringstream text;
     text << file.rdbuf();
     if (!file) throw std::runtime_error("no case at " + path);
-    const auto checked = fuzz::check(fuzz::Program::parse(text.str()), arguments.target);
+    const auto checked = fuzz::check_apart(fuzz::Program::parse(text.str()), arguments.target);
     const std::string why = checked.unusable + checked.difference;
     std::cout << std::filesystem::path(path).filename().string() << ": " << (why.empty() ? "same" : why) << "\n";
     if (arguments.print) std::cout << checked.graph << (checked.report ? checked.report->to_string() : "") << "\n";
@@ -95,6 +113,12 @@ void append(const std::string& path, const std::string& line) {
   if (!(std::ofstream(path, std::ios::app) << line << std::flush)) throw std::runtime_error("--statistics: cannot write " + path);
 }
 
+void show(const fuzz::Program& program, std::uint64_t seed, const Arguments& arguments) {
+  const auto small = fuzz::shrink(program, [&](const fuzz::Program& p) { return !fuzz::check_apart(p, arguments.target).difference.empty(); });
+  std::cout << "DIFFERENT seed " << seed << ": " << fuzz::check_apart(small, arguments.target).difference << "\n" << small.text() << std::endl;
+  if (!arguments.save.empty()) std::ofstream(std::filesystem::path(arguments.save) / (std::to_string(seed) + ".fuzz")) << small.text();
+}
+
 int fuzz_all(const Arguments& arguments) {
   constexpr std::int64_t kBatch = 1000;  // a line of statistics each: a run that is stopped loses no more
   const auto start = std::chrono::steady_clock::now();
@@ -104,18 +128,14 @@ int fuzz_all(const Arguments& arguments) {
   for (std::int64_t done = 0; done < arguments.count && minutes() < arguments.minutes; done += kBatch) {
     fuzz::Histogram histogram;
     const auto first = arguments.seed + static_cast<std::uint64_t>(done);
-    for (std::int64_t i = 0; i < std::min(kBatch, arguments.count - done) && minutes() < arguments.minutes; ++i) {
-      const std::uint64_t seed = first + static_cast<std::uint64_t>(i);
-      const fuzz::Program program = fuzz::Generator(seed).program();
-      if (arguments.print) std::cout << program.text() << std::endl;
-      const auto checked = fuzz::check(program, arguments.target);
+    const auto program = [&](std::int64_t i) { return fuzz::Generator(first + static_cast<std::uint64_t>(i)).program(); };
+    fuzz::check_apart(std::min(kBatch, arguments.count - done), program, arguments.target, [&](std::int64_t i, const fuzz::Checked& checked) {
       histogram.add(checked);
+      if (arguments.print) std::cout << program(i).text() << std::endl;
       if (arguments.print && !checked.unusable.empty()) std::cout << "unusable: " << checked.unusable << "\n";
-      if (checked.difference.empty()) continue;
-      const auto small = fuzz::shrink(program, [&](const fuzz::Program& p) { return !fuzz::check(p, arguments.target).difference.empty(); });
-      std::cout << "DIFFERENT seed " << seed << ": " << fuzz::check(small, arguments.target).difference << "\n" << small.text() << std::endl;
-      if (!arguments.save.empty()) std::ofstream(std::filesystem::path(arguments.save) / (std::to_string(seed) + ".fuzz")) << small.text();
-    }
+      if (!checked.difference.empty()) show(program(i), first + static_cast<std::uint64_t>(i), arguments);
+      return minutes() < arguments.minutes;
+    });
     std::cout << histogram.text() << std::flush;
     if (!arguments.statistics.empty()) append(arguments.statistics, histogram.json(first, name_of(arguments.target)));
     different |= histogram.different() > 0;
@@ -127,6 +147,10 @@ int fuzz_all(const Arguments& arguments) {
 
 int main(int argc, char** argv) try {
   const Arguments arguments = parse(argc, argv);
+  if (arguments.help) {
+    std::cout << kHelp;
+    return 0;
+  }
   at::set_num_threads(1);
   return arguments.cases.empty() ? fuzz_all(arguments) : replay(arguments);
 } catch (const std::exception& error) {

@@ -51,6 +51,10 @@ class Disguise {
 
  private:
   at::Tensor perturbed(const at::Tensor& t) {
+    at::Tensor once = t;  // of an expanded tensor each element
+    for (std::int64_t d = 0; d < t.dim(); ++d)
+      if (t.stride(d) == 0 && t.size(d) > 1) once = once.narrow(d, 0, 1);
+    if (!once.is_same(t)) return perturbed(once).expand(t.sizes());
     auto generator = at::make_generator<at::CPUGeneratorImpl>(random_.next());
     const double eps = t.scalar_type() == at::kDouble ? 2.3e-16 : t.scalar_type() == at::kFloat ? 1.2e-7 : t.scalar_type() == at::kHalf ? 1e-3 : 8e-3;
     const at::Tensor signs = at::randint(-1, 2, t.sizes(), generator, t.options().dtype(at::kDouble));
