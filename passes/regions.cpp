@@ -30,15 +30,16 @@ bool is_view(const Node* node) {
   const auto* schema = node->maybeSchema();
   // reshape and flatten say that they alias nothing, and do.
   const auto kind = node->kind();
-  return kind == torch::jit::aten::reshape || kind == torch::jit::aten::flatten || !schema || schema->arguments().empty() ||
-         schema->returns()[0].alias_info() != nullptr;
+  if (kind == torch::jit::aten::reshape || kind == torch::jit::aten::flatten || !schema || schema->arguments().empty()) return true;
+  const auto* alias = schema->returns()[0].alias_info();
+  return alias && !alias->isWrite();
 }
 
 // Makes and moves nothing that anyone could notice: may stand before or behind the region it is next to.
 bool is_free(Node* node) {
   static const std::unordered_set<torch::jit::Symbol> kinds{prim::Constant,      prim::GetAttr,     prim::ListConstruct, prim::TupleConstruct,
                                                             prim::DictConstruct, prim::TupleUnpack, prim::ListUnpack,    prim::TupleIndex};
-  if (!node->blocks().empty() || node->hasSideEffects() || node->isNondeterministic()) return false;
+  if (!node->blocks().empty() || node->hasSideEffects() || node->isNondeterministic() || may_train(node)) return false;
   const auto* schema = node->maybeSchema();
   return schema ? !schema->is_mutable() : kinds.count(node->kind()) != 0;
 }
@@ -51,7 +52,7 @@ class Former {
   void visit(Block* block) {
     for (Node* node : block->nodes())
       for (Block* inner : node->blocks()) visit(inner);
-    make_activations_pure(block);
+    find_owners(block);
     std::vector<Node*> pending(block->nodes().begin(), block->nodes().end());  // the next one last
     std::reverse(pending.begin(), pending.end());
     while (!pending.empty()) {
@@ -86,33 +87,20 @@ class Former {
     return true;
   }
 
-  // relu_(x) of a result that nothing else reads before is relu(x), and later readers of x read that.
-  void make_activations_pure(Block* block) {
-    const std::vector<Node*> nodes(block->nodes().begin(), block->nodes().end());
-    for (Node* node : nodes) {
-      if (!pure_kinds().count(node->kind().toQualString())) continue;
+  // relu_(x) of a member's result that nothing else reads before: with later readers of x reading what relu_ returns, x is its own.
+  void find_owners(Block* block) {
+    for (Node* node : block->nodes()) {
+      const auto* schema = node->maybeSchema();
+      if (!schema || !schema->is_mutable() || !Region::takes(schema->operator_name())) continue;
       Value* x = node->input(0);
       Node* producer = x->node();
       if (producer->owningBlock() != block || !as_member(producer) || is_view(producer)) continue;
       const auto uses = x->uses();
       if (!std::all_of(uses.begin(), uses.end(), [&](const torch::jit::Use& use) { return use.user == node || node->isBefore(use.user); })) continue;
-      const std::string name = node->kind().toQualString();
-      torch::jit::WithInsertPoint here(node);
-      Node* pure = graph_.insertNode(graph_.create(c10::Symbol::fromQualString(name.substr(0, name.size() - 1)), node->inputs()));
-      pure->copyMetadata(node);
-      pure->output()->setType(node->output()->type());
       for (const auto& use : uses)
-        if (use.user != node) use.user->replaceInput(use.offset, pure->output());
-      node->output()->replaceAllUsesWith(pure->output());
-      node->destroy();
+        if (use.user != node) use.user->replaceInput(use.offset, node->output());
+      owners_.insert(node);
     }
-  }
-
-  static const std::unordered_set<std::string>& pure_kinds() {
-    static const std::unordered_set<std::string> kinds{"aten::relu_", "aten::relu6_", "aten::hardtanh_", "aten::clamp_", "aten::leaky_relu_",
-                                                       "aten::elu_", "aten::sigmoid_", "aten::tanh_", "aten::silu_", "aten::hardswish_",
-                                                       "aten::hardsigmoid_", "aten::mish_"};
-    return kinds;
   }
 
   bool reads_only_ready(const Member& member) const {
@@ -125,6 +113,7 @@ class Former {
   std::optional<Member> as_member(Node* node) const {
     const auto* schema = node->maybeSchema();
     if (!schema || node->outputs().size() != 1 || !node->blocks().empty() || !Region::takes(schema->operator_name())) return std::nullopt;
+    if (schema->is_mutable() && !owners_.count(node)) return std::nullopt;
     if (node->output()->type()->kind() != c10::TypeKind::TensorType || node->inputs().size() != schema->arguments().size()) return std::nullopt;
     Member member{node, {}, false};
     for (Value* input : node->inputs()) {
@@ -307,6 +296,7 @@ class Former {
   Graph& graph_;
   const PackedStore& packed_;
   Regions& regions_;
+  std::unordered_set<const Node*> owners_;  // write to a result that is read by nothing else
 
   std::vector<Member> members_;
   std::vector<Node*> behind_;  // read what members make and are not members: moved behind the region

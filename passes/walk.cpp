@@ -91,7 +91,16 @@ class Walker {
     return true;
   }
 
+  // float16 ends at 65504: where the operators one by one overflow, what stands for them all at once does not.
+  bool overflows_early() const { return chain_.spec.weight.scalar_type() == at::kHalf; }
+
+  bool stop_for_range(const View& view) {
+    return stop(view.root, {codes::dtype, "a dtype whose range no intermediate value leaves: float32, float64 or bfloat16", "Half, which ends at 65504",
+                            "convert the model with one .float()", {}});
+  }
+
   bool take_activation(const View& view) {
+    if (view.nodes.size() > 1 && overflows_early()) return stop_for_range(view);
     Step step{view.entry->name, view.nodes, std::nullopt, view.entry->step, {}};
     std::string args;
     for (const auto& role : view.entry->step_args) {
@@ -135,6 +144,7 @@ class Walker {
     if (context_.strict)
       return stop(view.root, {codes::strict_numerics, "a rewrite that is exact", "folding batch_norm rounds the weights once more",
                               "call fuse without strict=True", {Fix::Kind::option, "strict=False", false}});
+    if (overflows_early()) return stop_for_range(view);
     return take({view.entry->name, view.nodes, std::move(decided.value), "", {}});
   }
 
@@ -147,7 +157,7 @@ class Walker {
                        "write `y = y + x` or `y += x` with the contraction's result on the left", {Fix::Kind::model_edit, "y = x + y", false}});
       return false;
     }
-    if (only_affine() && !context_.strict) {
+    if (only_affine() && !context_.strict && !overflows_early()) {
       auto decided = binary_affine(view, left, chain_.spec, facts_);
       if (decided.decline) return stop(view.root, *decided.decline);
       if (*decided.value) return take({view.entry->name, view.nodes, std::move(*decided.value), "", {}});

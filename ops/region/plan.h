@@ -109,7 +109,7 @@ struct Making {
 std::unique_ptr<Step> make_contraction(Making& making);
 std::unique_ptr<Step> make_pool(Making& making);
 std::unique_ptr<Step> make_elementwise(Making& making);
-// "aten::relu" and its like; "aten::add" and its like.
+// "aten::relu", "aten::relu_" and their like; "aten::add" and its like.
 bool is_activation(const std::string& op);
 bool is_arithmetic(const std::string& op);
 std::unique_ptr<Step> make_concat(Making& making);

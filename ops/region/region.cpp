@@ -68,10 +68,19 @@ Region::Region(std::int64_t inputs, std::vector<Instruction> instructions, std::
     TORCH_CHECK(takes(instruction.op, constants), "a region needs arguments with which ", instruction.op, " is pure, found others");
     ++written;
   }
+  for (const Instruction& instruction : instructions_)
+    if (instruction.in_place()) check_owner(instruction);
   for (std::int64_t r : outputs_) {
     TORCH_CHECK(r >= 0 && r < written, "a region needs outputs among its ", written, " registers, found %", r);
     last_use_[r] = static_cast<std::int64_t>(instructions_.size());
   }
+}
+
+void Region::check_owner(const Instruction& instruction) const {
+  const Argument& x = instruction.arguments[0];
+  TORCH_CHECK(x.kind == Argument::Kind::one && x.registers[0] >= inputs_ && last_use_[x.registers[0]] == instruction.result - inputs_ &&
+                  std::find(outputs_.begin(), outputs_.end(), x.registers[0]) == outputs_.end(),
+              "a region needs ", instruction.op, " to write to a register that is its own, found one that is an input, an output or read later");
 }
 
 Region::~Region() = default;

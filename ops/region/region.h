@@ -37,6 +37,9 @@ struct Instruction {
   c10::OperatorName op{"", ""};
   std::vector<Argument> arguments;
   std::int64_t result = 0;
+
+  // relu_ and its like: the first argument is a register that no other instruction reads, and becomes the result.
+  bool in_place() const { return op.name.back() == '_'; }
 };
 
 class Plan;
@@ -56,7 +59,7 @@ class FUSIBLE_API Region : public torch::CustomClassHolder {
   State save() const;
   ~Region() override;
 
-  // Whether regions take this operator: pure, one Tensor result, same result for same arguments. `constants`: one entry per argument, null
+  // Whether regions take this operator: one Tensor result, same result for same arguments, pure or in place on a register of its own. `constants`: one entry per argument, null
   // for a register.
   static bool takes(const c10::OperatorName& op);
   static bool takes(const c10::OperatorName& op, const std::vector<const c10::IValue*>& constants);
@@ -84,6 +87,7 @@ class FUSIBLE_API Region : public torch::CustomClassHolder {
     std::shared_ptr<const Plan> plan;  // null: this signature is interpreted
   };
   static constexpr size_t kMostPlans = 8;
+  void check_owner(const Instruction& instruction) const;
   bool may_plan(at::TensorList inputs) const;
   std::shared_ptr<const Plan> plan_for(at::TensorList inputs) const;
 

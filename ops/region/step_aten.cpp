@@ -15,6 +15,10 @@ class AtenStep : public Step {
     std::vector<at::Tensor> registers(registers_);
     for (const Argument& argument : instruction_.arguments)
       for (std::int64_t r : argument.registers) registers[r] = frame.tensor(r);
+    if (instruction_.in_place()) {
+      at::Tensor& x = registers[instruction_.arguments[0].registers[0]];
+      x = x.clone();  // its memory is given to others when this step is done
+    }
     at::Tensor result = call_boxed(instruction_, registers);
     // A view of the arena would outlive what it shows.
     for (const Argument& argument : instruction_.arguments)

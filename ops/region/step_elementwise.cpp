@@ -65,6 +65,12 @@ const std::map<std::string, PostOpKind>& activations() {
   return kinds;
 }
 
+// relu_ is relu: a plan gives every result memory of its own.
+std::optional<PostOpKind> activation_of(const std::string& op) {
+  const auto found = activations().find(op.back() == '_' ? op.substr(0, op.size() - 1) : op);
+  return found == activations().end() ? std::nullopt : std::optional(found->second);
+}
+
 const std::map<std::string, PostOpKind>& binaries() {
   static const std::map<std::string, PostOpKind> kinds = {
       {"aten::add", PostOpKind::add}, {"aten::sub", PostOpKind::sub}, {"aten::mul", PostOpKind::mul}, {"aten::div", PostOpKind::div}};
@@ -88,7 +94,7 @@ std::optional<Form> form_of(const Making& making, std::int64_t reg) {
 
 }  // namespace
 
-bool is_activation(const std::string& op) { return activations().count(op) != 0; }
+bool is_activation(const std::string& op) { return activation_of(op).has_value(); }
 
 bool is_arithmetic(const std::string& op) { return binaries().count(op) != 0; }
 
@@ -113,8 +119,8 @@ std::unique_ptr<Step> make_elementwise(Making& making) {
       else
         described.push_back({{}, {}, at::kFloat, false, nullptr});
     }
-  } else if (const auto found = activations().find(instruction.op.name); found != activations().end()) {
-    op.kind = found->second;
+  } else if (const auto activation = activation_of(instruction.op.name)) {
+    op.kind = *activation;
     for (size_t i = 1; i < instruction.arguments.size(); ++i) {
       const c10::IValue& value = making.value(i);
       if (value.isString())

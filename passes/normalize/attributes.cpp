@@ -11,28 +11,33 @@ namespace prim = torch::jit::prim;
 
 bool is_module(const c10::IValue& value) { return value.isObject() && value.toObjectRef().type()->is_module(); }
 
-// Which module object a value is, for every module value of a method: self, and chains of GetAttr on it.
-using ModuleValues = std::unordered_map<const Value*, Attribute>;
+// A read or an assignment of an attribute of a module object.
+struct Access {
+  Node* node;
+  Attribute owner;
+};
 
-template <typename F>
-void for_each_attribute_access(const Model& model, const MethodGraph& method, const F& f) {
-  ModuleValues modules;
+// Every access of a method: of self, and of what chains of GetAttr lead to from there.
+std::vector<Access> accesses_of(const Model& model, const MethodGraph& method) {
+  std::vector<Access> accesses;
+  std::unordered_map<const Value*, Attribute> modules;
   modules[method.graph->inputs()[0]] = {model.source._ivalue().get(), {}, ""};
   for_each_node(method.graph->block(), [&](Node* node) {
     if (node->kind() != prim::GetAttr && node->kind() != prim::SetAttr) return;
-    auto known = modules.find(node->input(0));
+    const auto known = modules.find(node->input(0));
     if (known == modules.end()) return;
-    const Attribute owner = known->second;
-    f(node, owner);
+    const Attribute& owner = accesses.emplace_back(Access{node, known->second}).owner;
     if (node->kind() != prim::GetAttr) return;
     auto type = node->output()->type()->cast<c10::ClassType>();
     if (!type || !type->is_module()) return;
-    const c10::IValue value = owner.owner->getAttr(node->s(name));
-    Attribute inner{value.toObject().get(), owner.path, ""};
+    Attribute inner{owner.owner->getAttr(node->s(name)).toObject().get(), owner.path, ""};
     inner.path.push_back(node->s(name));
     modules[node->output()] = std::move(inner);
   });
+  return accesses;
 }
+
+using Accesses = std::vector<std::vector<Access>>;  // by method
 
 // An interface-typed submodule runs its own methods: whatever they assign is assigned.
 void collect_assignments_behind_interfaces(Model& model, const c10::ivalue::Object& object) {
@@ -43,16 +48,16 @@ void collect_assignments_behind_interfaces(Model& model, const c10::ivalue::Obje
   }
 }
 
-void collect_assignments(Model& model) {
-  for (const auto& method : model.methods) {
-    for_each_attribute_access(model, method, [&](Node* node, const Attribute& owner) {
+void collect_assignments(Model& model, const Accesses& accesses) {
+  for (const auto& of_method : accesses) {
+    for (const auto& [node, owner] : of_method) {
       if (node->kind() == prim::SetAttr) {
         model.assigned.insert({owner.owner, node->s(name)});
       } else if (node->output()->type()->kind() == c10::TypeKind::InterfaceType) {
         const c10::IValue value = owner.owner->getAttr(node->s(name));
         if (is_module(value)) collect_assignments_behind_interfaces(model, value.toObjectRef());
       }
-    });
+    }
   }
 }
 
@@ -73,15 +78,15 @@ bool only_asked(const Value* container) {
   });
 }
 
-std::set<AttributeKey> constant_containers(const Model& model) {
+std::set<AttributeKey> constant_containers(const Model& model, const Accesses& accesses) {
   std::set<AttributeKey> asked, other;
-  for (const auto& method : model.methods) {
-    for_each_attribute_access(model, method, [&](Node* node, const Attribute& owner) {
-      if (node->kind() != prim::GetAttr) return;
+  for (const auto& of_method : accesses) {
+    for (const auto& [node, owner] : of_method) {
+      if (node->kind() != prim::GetAttr) continue;
       const auto kind = node->output()->type()->kind();
-      if (kind != c10::TypeKind::DictType && kind != c10::TypeKind::ListType) return;
+      if (kind != c10::TypeKind::DictType && kind != c10::TypeKind::ListType) continue;
       (only_asked(node->output()) ? asked : other).insert({owner.owner, node->s(name)});
-    });
+    }
   }
   std::set<AttributeKey> constant;
   for (const auto& key : asked) {
@@ -113,19 +118,26 @@ void answer(Graph& graph, const Value* container, const c10::IValue& value) {
 }  // namespace
 
 void resolve_attributes(Model& model) {
-  collect_assignments(model);
-  const auto containers = constant_containers(model);
-  for (auto& method : model.methods) {
+  Accesses accesses;
+  for (const auto& method : model.methods) accesses.push_back(accesses_of(model, method));
+  collect_assignments(model, accesses);
+  const auto containers = constant_containers(model, accesses);
+  for (std::size_t m = 0; m < model.methods.size(); ++m) {
+    auto& method = model.methods[m];
     std::map<AttributeKey, Value*> hoisted;  // one constant per attribute and method: its writers are found by one look
     std::vector<Node*> resolved;
-    for_each_attribute_access(model, method, [&](Node* node, const Attribute& owner) {
-      if (node->kind() != prim::GetAttr || model.assigned.count({owner.owner, node->s(name)})) return;
+    for (const auto& [node, owner] : accesses[m]) {
+      const AttributeKey key{owner.owner, node->s(name)};
+      if (node->kind() != prim::GetAttr || model.assigned.count(key)) continue;
       const c10::IValue value = owner.owner->getAttr(node->s(name));
-      if (containers.count({owner.owner, node->s(name)})) return answer(*method.graph, node->output(), value);
+      if (containers.count(key)) {
+        answer(*method.graph, node->output(), value);
+        continue;
+      }
       torch::jit::WithInsertPoint at_top(*method.graph->nodes().begin());
       Value* constant = nullptr;
       if (is_plain_tensor(value)) {
-        Value*& known = hoisted[{owner.owner, node->s(name)}];
+        Value*& known = hoisted[key];
         if (!known) {
           known = method.graph->insertConstant(value.toTensor().detach());
           method.tensor_attributes[known] = {owner.owner, owner.path, node->s(name)};
@@ -135,11 +147,11 @@ void resolve_attributes(Model& model) {
         constant = method.graph->insertConstant(value);
       } else {
         if (value.isTensor()) method.not_dense.insert(node->output());
-        return;
+        continue;
       }
       node->output()->replaceAllUsesWith(constant);
       resolved.push_back(node);
-    });
+    }
     for (Node* node : resolved) node->destroy();
   }
 }

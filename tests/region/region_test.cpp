@@ -196,6 +196,30 @@ TEST(Region, OutputsThatAreViewsStayViews) {
   EXPECT_TRUE(results[0].storage().is_alias_of(results[1].storage()));
 }
 
+TEST(Region, WritesInPlaceOnlyToItsOwn) {
+  Region::Builder b;
+  const auto x = b.input();
+  const auto y = b.call({"aten::neg", ""}, {Arg::reg(x)});
+  b.output(b.call({"aten::sigmoid_", ""}, {Arg::reg(y)}));
+  const auto region = b.finish();
+  const at::Tensor image = at::randn({2, 3, 4, 5}), before = image.clone();
+  expect_same(region->run({image}), {(-image).sigmoid()});
+  EXPECT_TRUE(at::equal(image, before));
+  EXPECT_THROW(region->run({at::ones({2, 3}, at::kLong)}), c10::Error);  // as torch refuses sigmoid_ of integers
+
+  Region::Builder of_input, of_output, read_later;
+  of_input.call({"aten::relu_", ""}, {Arg::reg(of_input.input())});
+  EXPECT_THROW(of_input.finish(), c10::Error);
+  const auto shown = of_output.call({"aten::neg", ""}, {Arg::reg(of_output.input())});
+  of_output.output(shown);
+  of_output.output(of_output.call({"aten::relu_", ""}, {Arg::reg(shown)}));
+  EXPECT_THROW(of_output.finish(), c10::Error);
+  const auto twice = read_later.call({"aten::neg", ""}, {Arg::reg(read_later.input())});
+  read_later.call({"aten::relu_", ""}, {Arg::reg(twice)});
+  read_later.output(read_later.call({"aten::neg", ""}, {Arg::reg(twice)}));
+  EXPECT_THROW(read_later.finish(), c10::Error);
+}
+
 TEST(Region, EscapingValuesSurviveLaterCalls) {
   const auto region = small_network();
   const auto first = region->run({at::randn({1, 3, 48, 48})});
