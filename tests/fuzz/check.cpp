@@ -52,14 +52,6 @@ std::string verdicts_missing(const torch::jit::Module& original, const fusible::
   return "";
 }
 
-torch::jit::Module rewritten(const torch::jit::Module& module, Target target) {
-  if (target == Target::fusible) return fusible::fuse(module).module;
-  const std::vector<std::string> kept = module.find_method("state") ? std::vector<std::string>{"state"} : std::vector<std::string>{};
-  auto frozen = torch::jit::freeze(module, kept);
-  if (target == Target::freeze) return frozen;
-  return torch::jit::optimize_for_inference(frozen, kept);
-}
-
 // As the executor runs it from the second call on: results that nothing reads are not computed, and raise nothing.
 torch::jit::Module without_dead_code(torch::jit::Module module) {
   for (const auto& method : module.get_methods()) {
@@ -120,13 +112,17 @@ Checked check(const Program& program, Target target) {
   const std::uint64_t which = program.calls.empty() || program.calls[0].empty() ? 0 : program.calls[0][0].seed;
   try {
     const auto ours = rewritten(*source, target);
-    const Session found = run(ours.deepcopy(), program);
+    const Session found = run_rewritten(ours, target, program);
     checked.graph = ours.get_method("forward").graph()->toString();
     if (target == Target::fusible) checked.report = fusible::report(ours);
     checked.difference = differs_from_original(program, expected, found, std::move(wide));
     checked.another_exception = checked.difference == kAnotherException;
     if (checked.another_exception) checked.difference.clear();
-    if (target != Target::fusible || !checked.difference.empty()) return checked;
+    if (!checked.difference.empty()) return checked;
+    if (target != Target::fusible) {
+      checked.missed = !has_fused(*source, ours) && fusible::lint(*source).counts().fused > 0;
+      return checked;
+    }
     checked.difference = verdicts_missing(*source, *checked.report);
     if (!checked.difference.empty()) return checked;
     // Fusing must not have touched the original, whose weights it shares.

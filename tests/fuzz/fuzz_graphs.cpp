@@ -25,7 +25,8 @@ constexpr const char kHelp[] = R"(fuzz_graphs: random TorchScript modules, fused
   --count N          modules (2000)
   --minutes M        stop after so long (2)
   --seed S           of the first module; the next has S + 1 (today's date)
-  --target NAME      fusible, freeze, or ofi: optimize_for_inference (fusible)
+  --target NAME      fusible, freeze, ofi (optimize_for_inference), llga (oneDNN Graph), rewriter (torch's passes FuseAddRelu, FuseLinear)
+  --count-only       do not shrink and print differences
   --save FOLDER      write each difference, shrunk, as FOLDER/SEED.fuzz
   --statistics FILE  append a line of JSON for every 1,000 modules
   --print            print every module
@@ -40,26 +41,9 @@ struct Arguments {
   double minutes = 2;
   fuzz::Target target = fuzz::Target::fusible;
   std::string save, statistics;
-  bool print = false, help = false;
+  bool print = false, help = false, count_only = false;
   std::vector<std::string> cases;
 };
-
-constexpr std::pair<const char*, fuzz::Target> kTargets[]{
-    {"fusible", fuzz::Target::fusible}, {"freeze", fuzz::Target::freeze}, {"ofi", fuzz::Target::optimize_for_inference}};
-
-fuzz::Target target_of(const std::string& name) {
-  for (const auto& [known, target] : kTargets) {
-    if (name == known) return target;
-  }
-  throw std::runtime_error("--target: fusible, freeze or ofi was needed, found " + name);
-}
-
-std::string name_of(fuzz::Target target) {
-  for (const auto& [name, known] : kTargets) {
-    if (target == known) return name;
-  }
-  return "";
-}
 
 // One seed a day: every day sees modules that no day saw before, and a failure of today can be repeated.
 std::uint64_t seed_of_today() {
@@ -82,10 +66,11 @@ Arguments parse(int argc, char** argv) {
     else if (word == "--minutes") a.minutes = std::stod(value());
     else if (word == "--save") a.save = value();
     else if (word == "--statistics") a.statistics = value();
+    else if (word == "--count-only") a.count_only = true;
     else if (word == "--print") a.print = true;
     else if (word == "--help") a.help = true;
     else if (word == "--target") {
-      a.target = target_of(value());
+      a.target = fuzz::target_of(value());
     } else if (word == "--case") {
       while (i + 1 < argc && argv[i + 1][0] != '-') a.cases.push_back(argv[++i]);
     } else throw std::runtime_error("unknown argument " + word + ", see --help");
@@ -133,11 +118,11 @@ int fuzz_all(const Arguments& arguments) {
       histogram.add(checked);
       if (arguments.print) std::cout << program(i).text() << std::endl;
       if (arguments.print && !checked.unusable.empty()) std::cout << "unusable: " << checked.unusable << "\n";
-      if (!checked.difference.empty()) show(program(i), first + static_cast<std::uint64_t>(i), arguments);
+      if (!checked.difference.empty() && !arguments.count_only) show(program(i), first + static_cast<std::uint64_t>(i), arguments);
       return minutes() < arguments.minutes;
     });
     std::cout << histogram.text() << std::flush;
-    if (!arguments.statistics.empty()) append(arguments.statistics, histogram.json(first, name_of(arguments.target)));
+    if (!arguments.statistics.empty()) append(arguments.statistics, histogram.json(first, fuzz::name_of(arguments.target)));
     different |= histogram.different() > 0;
   }
   return different ? 1 : 0;

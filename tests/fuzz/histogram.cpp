@@ -19,6 +19,7 @@ void Histogram::add(const Checked& checked) {
   counts_["raising"] += checked.raises_everywhere;
   counts_["different"] += !checked.difference.empty();
   counts_["crashed"] += checked.crashed;
+  counts_["missed"] += checked.missed;
   counts_["another exception"] += checked.another_exception;
   if (!checked.report) return;
   bool fusion = false, decline = false;

@@ -13,19 +13,24 @@ import pathlib
 import re
 import sys
 
+TOOLS = {"fusible": "fusible", "freeze": "torch.jit.freeze", "ofi": "optimize_for_inference", "llga": "oneDNN Graph (LLGA) on a frozen module",
+         "rewriter": "torch's rewriter (FuseAddRelu, FuseLinear)"}
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-def read(path: pathlib.Path) -> tuple[dict[str, collections.Counter], dict[str, list[int]]]:
-    """Counts and first seeds by target, added up over all lines (one per 1,000 modules of a run)."""
-    counts: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
-    seeds: dict[str, list[int]] = collections.defaultdict(list)
-    for line in path.read_text().splitlines():
-        run = json.loads(line)
-        target = run.pop("target")
-        seeds[target].append(run.pop("first seed"))
-        counts[target].update(run)
-    return counts, seeds
+Run = dict[str, object]  # a line: up to 1,000 modules of one target, from "first seed" on
+
+
+def read(path: pathlib.Path) -> list[Run]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def added(runs: list[Run]) -> collections.Counter:
+    """The counts of all runs."""
+    total: collections.Counter = collections.Counter()
+    for run in runs:
+        total.update({name: n for name, n in run.items() if name not in ("target", "first seed")})
+    return total
 
 
 def table(header: list[str], rows: list[list[object]]) -> str:
@@ -37,16 +42,25 @@ def share(count: int, of: int) -> str:
     return f"{100 * count / max(1, of):.1f} %"
 
 
-def modules(counts: dict[str, collections.Counter], seeds: dict[str, list[int]]) -> str:
+def modules(runs: list[Run]) -> str:
+    seeds = [run["first seed"] for run in runs]
+    count = added(runs)
+    total = count["modules"]
+    return table(["first seeds", "modules compared", "different", "raise another exception", "with an accepted fusion", "with a decline", "raise in every call", "not compared"],
+                 [[f"{min(seeds)} to {max(seeds)}", f"{total:,}", count["different"], count["another exception"], share(count["with_fusion"], total),
+                   share(count["with_decline"], total), share(count["raising"], total), count["unusable"]]])
+
+
+def tools(runs: list[Run]) -> str:
+    """The runs whose first seed every target has: the same modules for all."""
+    targets = sorted({run["target"] for run in runs}, key=list(TOOLS).index)
+    common = set.intersection(*({run["first seed"] for run in runs if run["target"] == target} for target in targets))
     rows = []
-    for target, count in counts.items():
-        total = count["modules"]
-        ours = target == "fusible"
-        rows.append([target, f"{min(seeds[target])} to {max(seeds[target])}", f"{total:,}", count["different"], count["another exception"],
-                     share(count["with_fusion"], total) if ours else "", share(count["with_decline"], total) if ours else "",
-                     share(count["raising"], total), count["unusable"]])
-    return table(["target", "first seeds", "modules compared", "different", "raise another exception", "with an accepted fusion", "with a decline", "raise in every call",
-                  "not compared"], rows)
+    for target in targets:
+        count = added([run for run in runs if run["target"] == target and run["first seed"] in common])
+        wrong, crashed = count["different"] - count["crashed"], count["crashed"]
+        rows.append([TOOLS[target], f"{count['modules']:,}", f"{count['modules'] - wrong - crashed:,}", wrong, crashed, count["missed"]])
+    return table(["tool", "modules", "right", "wrong", "crashed", "right, but fused nothing where fusible does"], rows)
 
 
 def histogram(count: collections.Counter) -> str:
@@ -74,13 +88,15 @@ def main() -> int:
     parser.add_argument("--page", type=pathlib.Path, default=ROOT / "docs/soundness.md")
     arguments = parser.parse_args()
     try:
-        counts, seeds = read(arguments.statistics)
-        if not counts:
-            raise ValueError(f"{arguments.statistics} holds no run: run fuzz_graphs --statistics {arguments.statistics} first")
+        runs = read(arguments.statistics)
+        ours = [run for run in runs if run["target"] == "fusible"]
+        if not ours:
+            raise ValueError(f"{arguments.statistics} holds no run of fusible: run fuzz_graphs --statistics {arguments.statistics} first")
         page = arguments.page.read_text()
-        page = fill(page, "modules", modules(counts, seeds))
-        if "fusible" in counts:
-            page = fill(page, "histogram", histogram(counts["fusible"]))
+        page = fill(page, "modules", modules(ours))
+        page = fill(page, "histogram", histogram(added(ours)))
+        if len(ours) < len(runs):
+            page = fill(page, "tools", tools(runs))
         arguments.page.write_text(page)
     except (OSError, ValueError) as error:
         print(f"soundness.py: {error}", file=sys.stderr)
