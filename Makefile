@@ -17,7 +17,7 @@ APT_PYTHON := $(shell $(PYTHON) -c 'import ensurepip, venv' 2>&1 | grep -q . && 
   $(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' || echo python3-dev)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo readme test build cpp-test python-test lint-style clean system-build system-test
+.PHONY: help demo readme test fuzz build cpp-test python-test lint-style clean system-build system-test
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -39,13 +39,19 @@ build: $(VENV)/ready system-build  ## the library and the Python package, in pla
 	cmake --build $(BUILD) --parallel $(JOBS)
 	@$(PY) -m pip install --quiet --no-build-isolation --no-deps --editable .
 
-cpp-test: lint-style $(VENV)/ready system-test  ## the GoogleTest suites
+.PHONY: test-build
+test-build: $(VENV)/ready system-test
 	@mkdir -p $(BUILD) && touch $(BUILD)/with-tests
 	@$(MAKE) --no-print-directory build
+
+cpp-test: lint-style test-build  ## the GoogleTest suites
 	@bash -o pipefail -c 'ctest --test-dir $(BUILD) --output-on-failure --no-tests=error --parallel $(JOBS) 2>&1 | tee $(BUILD)/ctest.log'
 
 python-test: cpp-test $(VENV)/tests-ready  ## the pytest suites
 	@bash -o pipefail -c '$(PY) -m pytest 2>&1 | tee $(BUILD)/pytest.log'
+
+fuzz: test-build  ## 3,000 random modules of the day against the original
+	$(BUILD)/tests/fuzz/fuzz_graphs --count 3000 --minutes 3 2> /dev/null
 
 lint-style:  ## file lengths and forbidden strings
 	@$(PYTHON) .ci/style.py

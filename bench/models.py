@@ -40,6 +40,17 @@ class TensorOutput(nn.Module):
         return self.model(token_ids, return_dict=False)[0]
 
 
+class Scores(nn.Module):
+    """Wraps a segmentation model: the scores of each pixel out."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, image):
+        return self.model(image)["out"]
+
+
 class LstmClassifier(nn.Module):
     def __init__(self):
         super().__init__()
@@ -55,6 +66,15 @@ def torchvision(name, **options):
         from torchvision import models
 
         return getattr(models, name)(weights=None, **options)
+
+    return Model(name, create, lambda batch, seed: (images(batch, 224, seed),))
+
+
+def segmentation(name):
+    def create():
+        from torchvision import models
+
+        return Scores(getattr(models.segmentation, name)(weights=None, weights_backbone=None))
 
     return Model(name, create, lambda batch, seed: (images(batch, 224, seed),))
 
@@ -94,6 +114,7 @@ _ALL = (
     torchvision("efficientnet_b0"), torchvision("densenet121"), torchvision("googlenet", init_weights=False),
     torchvision("inception_v3", init_weights=False),
     torchvision("shufflenet_v2_x1_0"), torchvision("convnext_tiny"), torchvision("vit_b_16"),
+    segmentation("deeplabv3_resnet50"),
     timm("regnety_016"), timm("mixer_s32_224"), timm("edgenext_small"),
     transformer("bert", "BertConfig", "BertModel"), transformer("distilbert", "DistilBertConfig", "DistilBertModel"),
     Model("mlp", perceptron, vectors(1024)), Model("lstm", LstmClassifier, vectors(64, 128)),
