@@ -211,7 +211,7 @@ def browser():
     return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
-def dom(page: Path, fragment: str = "") -> str:
+def dom(page: Path, fragment: str = "", width: int = 1400) -> str:
     """The page after its script has run. Without a sandbox of its own, because tests may run as root."""
     command = [
         browser(),
@@ -225,6 +225,7 @@ def dom(page: Path, fragment: str = "") -> str:
         "--disable-sync",
         "--virtual-time-budget=2000",
         f"--user-data-dir={page.parent / 'profile'}",
+        f"--window-size={width},900",
         "--dump-dom",
         page.as_uri() + fragment,
     ]
@@ -240,6 +241,19 @@ def test_the_page_works_in_a_browser(style, tmp_path):
     text = dom(page, "#finding=0&dark")
     assert 'class="dark"' in text and "second use: aten::add" in text and text.count('class="finding') == 3
     assert 'class="src hit"' in text and "<svg" in text and "layers" in text
+
+
+@pytest.mark.skipif(browser() is None, reason="needs Debian's chromium")
+@pytest.mark.parametrize("width", [500, 900, 1600])
+def test_nothing_is_cut_off_at_any_width(width, style, tmp_path):
+    page = tmp_path / "report.html"
+    probe = """<script>for (const id of ["tree", "findings", "detail", "counts", "search"]) {
+        const box = document.getElementById(id).getBoundingClientRect();
+        document.body.dataset[id] = box.width >= 150 && box.right <= innerWidth + 1 } </script></body>"""
+    page.write_text(render("html", list(REPORTS.values()), style).replace("</body>", probe), encoding="utf-8")
+    assert re.findall(r'data-(\w+)="(true|false)"', dom(page, "#finding=0", width)) == [
+        (part, "true") for part in ("tree", "findings", "detail", "counts", "search")
+    ]
 
 
 @pytest.mark.skipif(browser() is None, reason="needs Debian's chromium")
