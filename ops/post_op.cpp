@@ -98,12 +98,13 @@ PostOp parse_step(std::string_view text) {
     if (!inner.empty()) arguments = split(inner, ',');
   }
   PostOp step{};
-  if (name == "gelu") {
+  if (name == "gelu" || name == "gelu_") {
     const auto known = std::find(std::begin(kGelu), std::end(kGelu), arguments.empty() ? "none" : arguments[0]);
-    TORCH_CHECK_VALUE(arguments.size() <= 1 && known != std::end(kGelu), "post_ops needs gelu, gelu(none), gelu(tanh) or gelu(erf), found step \"",
-                      text, "\"");
     step.kind = PostOpKind::gelu;
     step.gelu = static_cast<Gelu>(known - std::begin(kGelu));
+    step.in_place = name.back() == '_';
+    TORCH_CHECK_VALUE(arguments.size() <= 1 && known != std::end(kGelu) && !(step.in_place && step.gelu == Gelu::erf),
+                      "post_ops needs gelu(none), gelu(tanh), gelu(erf), gelu_(none) or gelu_(tanh), found step \"", text, "\"");
     return step;
   }
   for (const auto& argument : arguments) step.scalars.push_back(parse_scalar(argument, text));
@@ -160,7 +161,7 @@ const PostOps& parse_post_ops(std::string_view text) {
 }
 
 std::string print_post_op(const PostOp& step) {
-  if (step.kind == PostOpKind::gelu) return "gelu(" + std::string(kGelu[static_cast<size_t>(step.gelu)]) + ")";
+  if (step.kind == PostOpKind::gelu) return (step.in_place ? "gelu_(" : "gelu(") + std::string(kGelu[static_cast<size_t>(step.gelu)]) + ")";
   std::string text;
   for (const Entry& entry : kUnary)
     if (entry.kind == step.kind) text = std::string(entry.name) + (step.in_place ? "_" : "");

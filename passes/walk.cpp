@@ -112,7 +112,8 @@ class Walker {
                                 "give " + role + " as a number", {}});
       args += (args.empty() ? "" : ", ") + (value ? scalar_text(*constant) : std::string("none"));
     }
-    if (view.in_place && std::all_of(chain_.steps.begin(), chain_.steps.end(), is_in_place)) step.text += "_";
+    // In place the strides stay: behind one channel they are ambiguous, and out of place other ones come out.
+    if (view.in_place) step.text.insert(std::min(step.text.find('('), step.text.size()), "_");
     if (!args.empty()) step.text += "(" + args + ")";
     if (view.entry->name == "prelu") {
       Value* weight = view["weight"];
@@ -122,12 +123,6 @@ class Walker {
       step.operands = {weight};
     }
     return take(std::move(step));
-  }
-
-  // Strides of the contraction's own survive only until the first step out of place.
-  static bool is_in_place(const Step& step) {
-    const std::string& text = step.affine ? step.affine->text : step.text;
-    return text.substr(0, text.find('(')).ends_with('_');
   }
 
   bool only_affine() const {

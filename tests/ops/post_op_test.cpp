@@ -46,7 +46,7 @@ const std::vector<Step>& steps() {
   static const std::vector<Step> all = {
       {"relu", none}, {"relu6", none}, {"hardtanh(-0.5, 0.7)", none}, {"hardtanh(0, 6)", none}, {"clamp(none, 0.3)", none},
       {"clamp(-0.2, none)", none}, {"clamp(0, 1)", none}, {"leaky_relu(0.2)", none}, {"sigmoid", none}, {"tanh", none}, {"silu", none},
-      {"hardswish", none}, {"hardsigmoid", none}, {"gelu(none)", none}, {"gelu(tanh)", none}, {"gelu(erf)", none}, {"elu(1.2, 0.9, 0.8)", none}, {"mish", none},
+      {"hardswish", none}, {"hardsigmoid", none}, {"gelu(none)", none}, {"gelu(tanh)", none}, {"gelu(erf)", none}, {"gelu_(tanh)", none}, {"clamp_(0, 1)", none}, {"elu(1.2, 0.9, 0.8)", none}, {"mish", none},
       {"softplus(1.5, 2)", none}, {"prelu", slopes}, {"batch_norm(0.001)", batch_statistics}, {"batch_norm(1e-05)", statistics_without_affine},
       {"add", like}, {"sub", like}, {"mul", like}, {"div", like}, {"radd", like}, {"rsub", like}, {"rmul", like}, {"sigmoid|rdiv", like},
       {"add_", like}, {"sub_", gate}, {"mul_", gate}, {"div_", gate}, {"add_", double_like}, {"add", double_like}, {"rmul", gate},
@@ -204,7 +204,7 @@ TEST(PostOp, PrintsWhatItParses) {
 }
 
 TEST(PostOp, NamesTheStepThatIsWrong) {
-  for (const char* text : {"swishy", "relu|", "|", "hardtanh(1)", "clamp(1, 2, 3)", "add(none)", "add(x)", "gelu(sin)", "relu(1", "radd_", "_", "r", "leaky_relu(none)"})
+  for (const char* text : {"swishy", "relu|", "|", "hardtanh(1)", "clamp(1, 2, 3)", "add(none)", "add(x)", "gelu(sin)", "gelu_(erf)", "relu(1", "radd_", "_", "r", "leaky_relu(none)"})
     EXPECT_THROW(parse_post_ops(text), c10::ValueError) << text;
   try {
     parse_post_ops("relu|swishy");
