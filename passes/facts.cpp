@@ -106,7 +106,11 @@ const c10::IValue* Facts::constant(const Value* value) const {
 }
 
 patterns::ConstantOf Facts::constant_of() const {
-  return [this](const Value* value) { return constant(value); };
+  // A pattern takes a tensor of rank 0 for its number: not one that another call may have written.
+  return [this](const Value* value) {
+    const auto* known = constant(value);
+    return known && known->isTensor() && is_written(value) ? nullptr : known;
+  };
 }
 
 const at::Tensor* Facts::constant_tensor(const Value* value) const {

@@ -90,7 +90,8 @@ class Layout {
     }
   }
 
-  // Connected groups: a node joins the run of an image operand, or begins one when it is a convolution.
+  // Connected groups: a node joins the run of an image operand, or begins one when it is a convolution. So an operator in place, which has one
+  // image operand, writes a value made inside of its run.
   std::vector<Run> runs(Block* block) {
     std::vector<Run> all;
     std::vector<std::size_t> merged_into;
@@ -101,7 +102,7 @@ class Layout {
     };
     for (Node* node : block->nodes()) {
       const auto operands = images(node);
-      if (operands.empty() || !may_move(node, operands, run_of)) continue;
+      if (operands.empty()) continue;
       std::optional<std::size_t> own;
       for (Value* operand : operands) {
         auto it = run_of.find(operand);
@@ -135,16 +136,7 @@ class Layout {
     });
   }
 
-  // An operator in place may only write a value made inside a run.
-  bool may_move(Node* node, const std::vector<Value*>& operands, const std::unordered_map<const Value*, std::size_t>& run_of) const {
-    const auto* schema = node->maybeSchema();
-    const bool writes = schema && schema->is_mutable();
-    if (writes && !run_of.count(operands[0])) return false;
-    return true;
-  }
-
   void convert(Run& run) {
-    if (run.convolutions < 2) return;
     const std::unordered_set<const Node*> inside(run.nodes.begin(), run.nodes.end());
     std::vector<Value*> entries, exits;
     for (Node* node : run.nodes) {
@@ -153,6 +145,7 @@ class Layout {
       }
       if (leaves(node->output(), inside)) exits.push_back(node->output());
     }
+    // So a run of one convolution, which has an entry and an exit, stays as it is.
     if (static_cast<int>(entries.size() + exits.size()) > run.convolutions) return;
     const auto written = [this](const Value* value) { return is_written_later(value); };
     if (std::any_of(entries.begin(), entries.end(), written) || std::any_of(exits.begin(), exits.end(), written)) return;

@@ -39,8 +39,8 @@ bool is_view(const Node* node) {
 bool is_free(Node* node) {
   static const std::unordered_set<torch::jit::Symbol> kinds{prim::Constant,      prim::GetAttr,     prim::ListConstruct, prim::TupleConstruct,
                                                             prim::DictConstruct, prim::TupleUnpack, prim::ListUnpack,    prim::TupleIndex};
-  if (!node->blocks().empty() || node->hasSideEffects() || node->isNondeterministic() || may_train(node)) return false;
-  const auto* schema = node->maybeSchema();
+  if (node->hasSideEffects() || node->isNondeterministic() || may_train(node)) return false;
+  const auto* schema = node->maybeSchema();  // none: a node with blocks, or one of the kinds above
   return schema ? !schema->is_mutable() : kinds.count(node->kind()) != 0;
 }
 

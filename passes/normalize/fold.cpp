@@ -75,7 +75,7 @@ std::optional<c10::IValue> folded(Node* node) {
   } catch (const std::exception&) {
     return std::nullopt;  // 1 // 0 stays where it was, and raises when it is reached
   }
-  if (stack.size() != 1 || !is_small(stack[0]) || stack[0].isList()) return std::nullopt;
+  if (stack.size() != 1 || !is_small(stack[0])) return std::nullopt;
   return stack[0];
 }
 

@@ -197,7 +197,8 @@ struct Obstacle {
 class DecideFinds : public ::testing::TestWithParam<Obstacle> {};
 
 TEST_P(DecideFinds, TheObstacle) {
-  Stages stages(script("def forward(self, x, flag: bool):\n" + std::string(GetParam().body), conv_and_norm()));
+  const Weights odd{{"short", seeded({4}, 7)}, {"wide", seeded({6}, 8).to(at::kDouble).abs()}, {"zero", at::zeros({6})}, {"row", seeded({6, 4, 3}, 9)}};
+  Stages stages(script("def forward(self, x, flag: bool):\n" + std::string(GetParam().body), conv_and_norm(), odd));
   std::vector<std::string> found;
   for (const auto& finding : stages.decided().findings) found.push_back(finding.code.id);
   EXPECT_THAT(found, ::testing::ElementsAre(std::string(GetParam().code.id)));
@@ -215,7 +216,30 @@ INSTANTIATE_TEST_SUITE_P(All, DecideFinds, ::testing::Values(
   Obstacle{"    return torch.batch_norm(torch.conv2d(x, self.w), self.g, self.h, self.m, self.v, True, 0.1, 1e-5, False)", codes::training_batch_norm},
   Obstacle{"    return torch.batch_norm(torch.conv2d(x, self.w), self.g, self.h, None, None, True, 0.1, 1e-5, False)", codes::no_running_statistics},
   Obstacle{"    return torch.add(torch.conv2d(x, self.w), torch.conv2d(x, self.w).detach(), alpha=2)", codes::alpha_not_one},
-  Obstacle{"    return torch.conv2d(x, x)", codes::weight_not_constant}));
+  Obstacle{"    return torch.conv2d(x, x)", codes::weight_not_constant},
+  Obstacle{"    return torch.batch_norm(torch.conv2d(x, self.w), self.g, self.h, self.m, None, True, 0.1, 1e-5, False)", codes::no_running_statistics},
+  Obstacle{"    return torch.batch_norm(torch.conv2d(x, self.w), None, None, self.short, self.short, False, 0.1, 1e-5, False)", codes::channel_mismatch},
+  Obstacle{"    return torch.batch_norm(torch.conv2d(x, self.w), None, None, self.wide, self.wide, False, 0.1, 1e-5, False)", codes::dtype},
+  Obstacle{"    return torch.batch_norm(torch.conv2d(x, self.w), self.g * 2, self.h, self.m, self.v, False, 0.1, 1e-5, False)", codes::operand_not_constant},
+  Obstacle{"    return torch.batch_norm(torch.conv2d(x, self.w), self.g, self.h, self.m, self.zero, False, 0.1, 0., False)", codes::unsupported_attribute},
+  Obstacle{"    return torch.conv2d(x, self.w) * self.wide.view([6, 1, 1])", codes::dtype},
+  Obstacle{"    y = torch.conv2d(x, self.w)\n    if flag:\n        x.mul_(2)\n    return torch.relu(y)", codes::mutation_between},
+  Obstacle{"    y = torch.conv2d(x, self.w)\n    print(1)\n    return torch.relu(y)", codes::mutation_between},
+  Obstacle{"    y = torch.conv2d(x, self.w)\n    if flag:\n        print(1)\n    return torch.relu(y)", codes::mutation_between},
+  Obstacle{"    y = torch.conv2d(x, self.w)\n    if flag:\n        y = torch.conv2d(x, self.w)\n    return torch.relu(y)", codes::block_boundary},
+  Obstacle{"    y = torch.conv2d(x, self.w)\n    return torch.leaky_relu(y, x.size(0) * 0.1)", codes::dynamic_attribute},
+  Obstacle{"    y = torch.conv2d(x, self.w)\n    return y * (x.size(0) * 0.5)", codes::dynamic_attribute},
+  Obstacle{"    y = torch.conv2d(x, self.w)\n    return torch.add(torch.relu(y), y.detach(), alpha=x.size(0))", codes::second_use},
+  Obstacle{"    y = torch.relu(torch.conv2d(x, self.w))\n    return torch.add(y, x, alpha=x.size(0))", codes::alpha_not_one},
+  Obstacle{"    y = torch.conv2d(x, self.w)\n    return torch.prelu(y, self.g * 2)", codes::operand_not_constant},
+  Obstacle{"    x += torch.conv2d(x, self.w)\n    return x", codes::in_place_on_other},
+  Obstacle{"    y = torch.conv2d(x, self.w)\n    return torch.relu(y), (y, x)", codes::graph_output},
+  Obstacle{"    strides = [1, 1]\n    strides[0] = 2\n    return torch.conv2d(x, self.w, None, strides)", codes::dynamic_attribute},
+  Obstacle{"    return torch.conv2d(x, self.w, None, [1, 1], [-1, 0])", codes::unsupported_attribute},
+  Obstacle{"    return torch.matmul(x, self.g)", codes::weight_not_constant},
+  Obstacle{"    return torch.conv2d(x, self.row)", codes::unsupported_attribute},
+  Obstacle{"    return torch.conv2d(x, self.w, self.wide)", codes::dtype},
+  Obstacle{"    y = x\n    z = x\n    if flag:\n        y = torch.conv2d(x, self.w)\n        z = torch.relu(y)\n    return y, z", codes::second_use}));
 
 }  // namespace
 }  // namespace fusible::testing

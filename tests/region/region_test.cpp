@@ -256,7 +256,7 @@ TEST(Region, SavedFormRoundTrips) {
   std::get<0>(state) = 99;
   EXPECT_THROW(Region::load(state), c10::Error);
   for (const char* damaged : {"", "%1", "%1 = aten::relu", "%1 = aten::relu %7", "%1 = aten::relu [%0", "%1 = aten::system %0",
-                              "%1 = aten::relu #0", "%9 = aten::relu %0", "%1 = aten::relu %-1", "x = y z"})
+                              "%1 = aten::relu #0", "%1 = aten::relu_ %0", "%9 = aten::relu %0", "%1 = aten::relu %-1", "x = y z"})
     EXPECT_THROW(Region::load({Region::kVersion, 1, {damaged}, {1}, {}, {}}), c10::Error) << damaged;
 }
 

@@ -1,0 +1,67 @@
+// normalize by value: constants, branches, lists and None, for models whose meaning hangs on them, called several times.
+
+#include "passes/verify.h"
+#include "tests/passes/stages.h"
+
+namespace fusible::testing {
+namespace {
+
+// A module with submodules p and q, which hold a tensor of one name each, and lists.
+torch::jit::Module module_of(const std::string& source) {
+  torch::jit::Module module("model");
+  for (const auto& [name, tensor] : conv_and_norm()) module.register_parameter(name, tensor.clone(), false);
+  for (const char* name : {"p", "q"}) {
+    torch::jit::Module inner("inner");
+    inner.register_parameter("k", seeded({6, 1, 1}, name[0]), false);
+    module.register_module(name, inner);
+  }
+  for (const char* name : {"grown", "asked", "replaced"})
+    module.register_attribute(name, c10::ListType::ofInts(), c10::List<std::int64_t>({4, 5}));
+  module.register_attribute("training", c10::BoolType::get(), false);
+  module.define("def forward(self, x, z: Optional[Tensor]):\n" + source + "\n");
+  return module;
+}
+
+class NormalizeOf : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(NormalizeOf, ComputesTheSameAtEveryCall) {
+  auto original = module_of(GetParam()), fused = fuse(module_of(GetParam())).module;
+  for (int call = 0; call < 2; ++call) {
+    for (const auto& z : {c10::IValue(), c10::IValue(seeded({2, 6, 5, 5}, 3))})
+      EXPECT_THAT(run(fused, {image(), z}), ComputesLike(run(original, {image(), z}))) << "call " << call;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, NormalizeOf, ::testing::Values(
+  "    return torch.conv2d(x, self.w) * self.p.k + self.q.k",
+  "    y = torch.conv2d(x, self.w)\n    if z is not None:\n        y = y + z\n    return torch.relu(y)",
+  "    y = torch.conv2d(x, self.w)\n    if z is None:\n        y = y * 2\n    return torch.relu(y)",
+  "    y = torch.conv2d(x, self.w)\n    if self.b is None:\n        y = y * 2\n    return torch.relu(y)",
+  "    y = torch.conv2d(x, self.w)\n    if self.b is not None:\n        y = y * 2\n    return torch.relu(y)",
+  "    y = torch.conv2d(x, self.w)\n    if x is y:\n        y = y * 2\n    return torch.relu(y)",
+  "    sizes = [1, 2]\n    sizes.append(x.size(0))\n    return torch.conv2d(x, self.w) * len(sizes)",
+  "    sizes = [0] * 3\n    sizes[0] = sizes[0] + x.size(0)\n    return torch.conv2d(x, self.w) * sizes[0]",
+  "    pair = (torch.conv2d(x, self.w), x, torch.conv2d(x, self.w, self.b))\n    return torch.relu(pair[-1]) + pair[-3]",
+  "    self.grown.append(1)\n    return torch.conv2d(x, self.w) * len(self.grown)",
+  "    n = len(self.grown)\n    self.grown.append(1)\n    return torch.conv2d(x, self.w) * n",
+  "    n = len(self.replaced)\n    self.replaced = [1, 2, 3]\n    return torch.conv2d(x, self.w) * n",
+  "    return torch.conv2d(x, self.w) * self.asked[1] * len(self.asked)",
+  "    y = torch.conv2d(x, self.w)\n    if torch.is_grad_enabled():\n        y = y * 2\n    return torch.relu(y)"));
+
+TEST(Normalize, WhatDependsOnTheProcessIsNotFolded) {
+  Stages stages(script("def forward(self, x):\n    if torch.is_grad_enabled():\n        x = x * 2\n    return torch.conv2d(x, self.w)", conv_and_norm()));
+  EXPECT_THAT(stages.normalized().methods[0].graph, Has("aten::is_grad_enabled"));
+}
+
+TEST(Normalize, ASparseAttributeIsNoConstant) {
+  torch::jit::Module sparse("model");
+  sparse.register_buffer("sparse", at::eye(4).to_sparse());
+  sparse.register_attribute("training", c10::BoolType::get(), false);
+  sparse.define("def forward(self, x):\n    return torch.linear(x, self.sparse)\n");
+  Stages stages(sparse);
+  EXPECT_THAT(stages.decided().chains, ::testing::IsEmpty());
+  EXPECT_EQ(stages.verdicts().at(0).code, codes::device_or_layout.id);
+}
+
+}  // namespace
+}  // namespace fusible::testing
