@@ -110,14 +110,15 @@ def models_page(found: list[Subject]) -> str:
 
 
 def findings_page(found: list[Subject]) -> str:
-    rows: list[tuple[Subject, Diagnostic]] = [(s, d) for s in found for d in s.report.diagnostics if d.kind == "missed"]
-    rows.sort(key=lambda row: (-max(row[1].benefit.bytes, 0), row[0].name, row[0].form, row[1].fingerprint))
+    # FUS206 explains what could not be otherwise: it has no benefit, and comes last.
+    rows: list[tuple[Subject, Diagnostic]] = [(s, d) for s in found for d in s.report.diagnostics if d.kind == "missed" or d.code == "FUS206"]
+    rows.sort(key=lambda row: (row[1].kind != "missed", -max(row[1].benefit.bytes, 0), row[0].name, row[0].form, row[1].fingerprint))
     lines = ["# Findings in real models", "", f"Written by `python bench/findings.py`: {len(rows)} findings in {len({s.name for s, _ in rows})} of "
              f"{len({s.name for s in found})} models, those first that would save most. What the fix gains: memory traffic and arithmetic of one call with one image, "
              "from shapes (docs/linting.md); it was not measured. Checked: a clone with the fix is fused.", "",
              "| model | export | finding | module | places | would save per call | help | checked |", "|---|---|---|---|---:|---|---|---|"]
     for subject, d in rows:
-        lines.append(f"| {subject.name} | {subject.form} | {d.code} {_cell(d.message)} | {_cell(d.module_path)} | {len(d.sites)} | {short(d) or 'unknown'} | "
+        lines.append(f"| {subject.name} | {subject.form} | {d.code} {_cell(d.message)} | {_cell(d.module_path)} | {len(d.sites)} | {(short(d) or 'unknown') if d.kind == 'missed' else '–'} | "
                      f"{_cell(d.help)} | {'yes' if d.fix.verified else ''} |")
     return "\n".join(lines) + "\n"
 

@@ -47,12 +47,12 @@ Decided<Affine> batch_norm_affine(const patterns::View& view, const ContractionS
   Value* var_value = view["running_var"];
   const auto none = [&](Value* value) { const auto* c = facts.constant(value); return absent(value) || (c && c->isNone()); };
   if (none(mean_value) || none(var_value))
-    return Decline{codes::no_running_statistics, "batch_norm with running statistics", "none: it normalises with the batch's own",
+    return Decline{codes::no_running_statistics, "batch_norm with running statistics", "batch_norm has none: it normalizes with those of each batch",
                    "train with track_running_stats=True, or keep it: its result depends on the batch",
                    {Fix::Kind::model_edit, "BatchNorm(..., track_running_stats=True)", false}};
   const auto* training = facts.constant(view["training"]);
   if (!training || !training->isBool() || training->toBool())
-    return Decline{codes::training_batch_norm, "batch_norm with training=False", training ? "training=True" : "training decided at run time",
+    return Decline{codes::training_batch_norm, "batch_norm with training=False", training ? "batch_norm runs in training mode" : "the mode of batch_norm is decided at run time",
                    "call eval() on the whole model before it is scripted, traced or saved",
                    {Fix::Kind::call, "model.eval()", false}};
   const std::int64_t channels = spec.out_channels();
@@ -66,10 +66,10 @@ Decided<Affine> batch_norm_affine(const patterns::View& view, const ContractionS
     const auto* tensor = facts.constant_tensor(value);
     if (!tensor)
       return Decline{facts.is_written(value) || value->node()->kind() == torch::jit::prim::GetAttr ? codes::weight_written : codes::operand_not_constant,
-                     std::string("a constant ") + role, "it is computed or written at run time", "make it a parameter that no method writes", {}};
+                     std::string("a constant ") + role, std::string(role) + " is computed or written at run time", "make it a parameter that no method writes", {}};
     if (tensor->numel() != channels)
       return Decline{codes::channel_mismatch, "as many features as the contraction has output channels (" + std::to_string(channels) + ")",
-                     std::to_string(tensor->numel()), "nothing: the model raises here for batched input", {}};
+                     "batch_norm has " + std::to_string(tensor->numel()), "nothing: the model raises here for batched input", {}};
     if (tensor->scalar_type() != spec.weight.scalar_type())
       return Decline{codes::dtype, std::string("batch_norm parameters of the weight's dtype ") + c10::toString(spec.weight.scalar_type()),
                      std::string(role) + " is " + c10::toString(tensor->scalar_type()), "convert the whole model with one .to(dtype)", {}};
@@ -78,7 +78,7 @@ Decided<Affine> batch_norm_affine(const patterns::View& view, const ContractionS
   const auto* eps = facts.constant(view["eps"]);
   const auto eps_number = eps ? number(*eps) : std::nullopt;
   if (!eps_number)
-    return Decline{codes::dynamic_attribute, "eps known when the model is fused", "it is computed at run time", "give eps as a number", {}};
+    return Decline{codes::dynamic_attribute, "eps known when the model is fused", "eps is computed at run time", "give eps as a number", {}};
   // y = (x - mean) / sqrt(var + eps) * weight + bias
   Affine affine;
   affine.scale = at::rsqrt(wide(operands[3]) + *eps_number);
@@ -86,7 +86,7 @@ Decided<Affine> batch_norm_affine(const patterns::View& view, const ContractionS
   affine.shift = -wide(operands[2]) * affine.scale;
   if (operands[1].defined()) affine.shift = affine.shift + wide(operands[1]);
   if (!is_finite(affine))
-    return Decline{codes::unsupported_attribute, "statistics that give a finite scale", "a variance or weight that gives infinity or NaN", "check the statistics", {}};
+    return Decline{codes::unsupported_attribute, "statistics that give a finite scale", "its variance or weight gives infinity or NaN", "check the statistics", {}};
   affine.text = "batch_norm(" + scalar_text(*eps) + ")";
   affine.operands = std::move(operands);
   return affine;
@@ -114,12 +114,12 @@ Decided<std::optional<Affine>> binary_affine(const patterns::View& view, bool ch
     // A tensor of rank 0, or of a lower category, does not take part in promotion; any other dtype changes the result's.
     const bool promotes = tensor.dim() > 0 && !at::isIntegralType(tensor.scalar_type(), true) && tensor.scalar_type() != spec.weight.scalar_type();
     if (promotes || at::isComplexType(tensor.scalar_type()))
-      return Decline{codes::dtype, std::string("a constant of ") + c10::toString(spec.weight.scalar_type()), c10::toString(tensor.scalar_type()),
+      return Decline{codes::dtype, std::string("a constant of ") + c10::toString(spec.weight.scalar_type()), std::string("the constant is of ") + c10::toString(tensor.scalar_type()),
                      "convert the constant: the result is promoted to its dtype", {}};
     const std::int64_t rank = spec.kind == Contraction::linear ? -1 : spec.weight.dim();
     if ((rank > 0 && tensor.dim() > rank) || (rank > 0 && tensor.dim() == rank && tensor.size(0) > 1))
-      return Decline{codes::broadcast_enlarges, "a constant that broadcasts inside the contraction's result", "a constant of rank " +
-                     std::to_string(tensor.dim()) + " whose leading size is " + std::to_string(tensor.size(0)), "drop its batch dimension", {}};
+      return Decline{codes::broadcast_enlarges, "a constant that broadcasts inside the contraction's result", "the constant has rank " +
+                     std::to_string(tensor.dim()) + " and a leading size of " + std::to_string(tensor.size(0)), "drop its batch dimension", {}};
     c = per_channel(tensor, channel_axis(spec), channels);
     if (!c.defined()) return std::optional<Affine>();
     affine.operands = {tensor};

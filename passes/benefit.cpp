@@ -11,11 +11,10 @@ class Estimator {
   Estimator(const Sizes& sizes, const patterns::Matcher& matcher, const Facts& facts) : sizes_(sizes), matcher_(matcher), facts_(facts) {}
 
   Benefit of(const Finding& finding) const {
-    if (!finding.producer || finding.producer->outputs().size() != 1) return {};
-    if (finding.code.severity == Severity::note && finding.blocked.empty()) return {};  // an explanation: nothing was missed
+    const auto outside = left_outside(finding, matcher_, facts_);
+    if (!outside) return {};
     const Value* value = finding.producer->output();
-    std::vector<Node*> blocked = finding.blocked;
-    if (blocked.empty() && !followers(value, blocked)) return {};
+    const std::vector<Node*>& blocked = *outside;
     Benefit total;
     if (blocked.empty()) total.bytes = total.flops = 0;  // nothing follows that it could take in
     // Of operators that follow each other, each saves the value that it reads.
@@ -43,26 +42,35 @@ class Estimator {
     return view && view->entry->kind == Entry::Kind::normalization;
   }
 
-  // The activations and batch_norms behind a contraction that was left alone. False: `value` is the result of something else.
-  bool followers(const Value* value, std::vector<Node*>& found) const {
-    const auto anchor = matcher_.view(const_cast<Node*>(value->node()), facts_.constant_of());
-    if (!anchor || anchor->entry->kind != Entry::Kind::contraction) return false;
-    while (value->uses().size() == 1) {
-      const auto view = matcher_.view(value->uses()[0].user, facts_.constant_of());
-      const bool goes_on = view && (view->entry->kind == Entry::Kind::activation || view->entry->kind == Entry::Kind::normalization);
-      if (!goes_on || (*view)["x"] != value) break;
-      found.push_back(view->root);
-      value = view->root->output();
-    }
-    return true;
-  }
-
   const Sizes& sizes_;
   const patterns::Matcher& matcher_;
   const Facts& facts_;
 };
 
+// The activations and batch_norms behind a contraction. False: `value` is the result of something else.
+bool followers(const Value* value, const patterns::Matcher& matcher, const Facts& facts, std::vector<Node*>& found) {
+  const auto anchor = matcher.view(const_cast<Node*>(value->node()), facts.constant_of());
+  if (!anchor || anchor->entry->kind != Entry::Kind::contraction) return false;
+  while (value->uses().size() == 1) {
+    const auto view = matcher.view(value->uses()[0].user, facts.constant_of());
+    const bool goes_on = view && (view->entry->kind == Entry::Kind::activation || view->entry->kind == Entry::Kind::normalization);
+    if (!goes_on || (*view)["x"] != value) break;
+    found.push_back(view->root);
+    value = view->root->output();
+  }
+  return true;
+}
+
 }  // namespace
+
+std::optional<std::vector<Node*>> left_outside(const Finding& finding, const patterns::Matcher& matcher, const Facts& facts) {
+  if (!finding.producer || finding.producer->outputs().size() != 1) return std::nullopt;
+  const bool explains = (finding.code.severity == Severity::note && finding.blocked.empty()) || finding.code.id == codes::operand_of_itself.id;
+  if (explains) return std::nullopt;
+  std::vector<Node*> blocked = finding.blocked;
+  if (blocked.empty() && !followers(finding.producer->output(), matcher, facts, blocked)) return std::nullopt;
+  return blocked;
+}
 
 void estimate_benefits(std::vector<Finding>& findings, const Sizes& sizes, const patterns::Matcher& matcher, const Facts& facts) {
   if (sizes.of.empty()) return;

@@ -37,6 +37,7 @@ inline constexpr Code graph_output{"FUS202", "graph-output", Severity::warning};
 inline constexpr Code mutation_between{"FUS203", "mutation-between", Severity::warning};
 inline constexpr Code view_between{"FUS204", "view-between", Severity::warning};
 inline constexpr Code in_place_on_other{"FUS205", "in-place-on-other", Severity::warning};
+inline constexpr Code operand_of_itself{"FUS206", "operand-of-itself", Severity::note};
 // 3xx parameters
 inline constexpr Code training_batch_norm{"FUS301", "training-batch-norm", Severity::warning};
 inline constexpr Code no_running_statistics{"FUS302", "no-running-statistics", Severity::warning};

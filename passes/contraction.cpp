@@ -1,24 +1,32 @@
 #include "passes/chain.h"
+#include "passes/dependence.h"
 
 namespace fusible {
 
 namespace {
 
 Decline not_constant(const char* what, const Value* value, const Facts& facts) {
-  const std::string op = value->node()->kind().toQualString();
+  const Node* producer = value->node();
+  if (producer->kind() == torch::jit::prim::ListUnpack || producer->kind() == torch::jit::prim::TupleUnpack) producer = producer->input()->node();
+  const std::string op = producer->kind().toQualString();
+  const std::string subject = what + 2;  // without its article
   if (facts.is_written(value) && value->node()->kind() == torch::jit::prim::Constant)
-    return {codes::weight_written, std::string(what) + " that nothing writes to", "the model writes to it in place",
+    return {codes::weight_written, std::string(what) + " that nothing writes to", "the model writes to its " + subject + " in place",
             "keep the written tensor and the " + std::string(what) + " apart, or exclude the writing method with methods=[...]", {}};
   if (facts.is_not_dense(value))
-    return {codes::device_or_layout, std::string(what) + " that is dense", "a sparse, quantized or opaque tensor",
+    return {codes::device_or_layout, std::string(what) + " that is dense", "its " + subject + " is a sparse, quantized or opaque tensor",
             "store it dense (.to_dense(), .dequantize()) before the model is scripted", {}};
   if (value->node()->kind() == torch::jit::prim::GetAttr)
     return {codes::weight_written, std::string(what) + " that no method assigns", "attribute '" + value->node()->s(torch::jit::attr::name) +
             "' is assigned by the model", "register it as a parameter that no method assigns", {}};
   const bool input = value->node()->kind() == torch::jit::prim::Param;
+  if (producer->kind() == torch::jit::prim::Uninitialized)
+    return {codes::weight_not_constant, std::string(what) + " known when the model is fused", "its " + subject + " is never set: the model raises before",
+            "script or trace the module in the state in which it runs", {}};
   return {codes::weight_not_constant, std::string(what) + " known when the model is fused",
-          input ? "it is an input of the method" : "it is computed by " + op + " at run time",
-          "make it a parameter or buffer; a product of two activations has nothing to fold or pack", {}};
+          input ? "its " + subject + " is an input of the method" : "its " + subject + " is computed by " + op + " at run time",
+          depends_on_inputs(value) ? "accept it: a product of two activations has nothing to fold or pack"
+                                   : "store the result as a parameter or buffer before export (remove_parametrizations does it for weight_norm)", {}};
 }
 
 // An int list of `n` entries; one entry stands for all (as ATen expands it).
@@ -37,7 +45,7 @@ std::optional<std::vector<std::int64_t>> int_list(const Value* value, const Fact
 std::optional<Decline> read_conv_attributes(const patterns::View& view, const Facts& facts, ContractionSpec& spec) {
   const std::int64_t spatial = spec.weight.dim() - 2;
   const auto dynamic = [](const char* what) {
-    return Decline{codes::dynamic_attribute, std::string(what) + " known when the model is fused", "it is computed at run time",
+    return Decline{codes::dynamic_attribute, std::string(what) + " known when the model is fused", std::string(what) + " computed at run time",
                    "give it as a number or as an attribute that no method assigns", {}};
   };
   auto stride = int_list(view["stride"], facts, spatial), dilation = int_list(view["dilation"], facts, spatial);
@@ -64,7 +72,7 @@ std::optional<Decline> read_conv_attributes(const patterns::View& view, const Fa
   spec.groups = groups->toInt();
   const auto negative = [](const std::vector<std::int64_t>& list) { return std::any_of(list.begin(), list.end(), [](auto v) { return v < 0; }); };
   if (negative(spec.padding) || spec.groups < 1 || spec.weight.size(0) % spec.groups != 0)
-    return Decline{codes::unsupported_attribute, "padding >= 0 and groups that divide the channels", "padding or groups outside of that",
+    return Decline{codes::unsupported_attribute, "padding >= 0 and groups that divide the channels", "its padding or groups are outside of that",
                    "pad with torch.nn.functional.pad before the convolution", {}};
   return std::nullopt;
 }
@@ -103,11 +111,11 @@ Decided<Chain> read_contraction(const patterns::View& view, const Facts& facts) 
   const bool linear = view.entry->name == "linear";
   if (linear ? weight->dim() != 2 : weight->dim() < 3 || weight->dim() > 5)
     return Decline{linear ? codes::weight_not_constant : codes::unsupported_attribute, linear ? "a constant matrix" : "1 to 3 spatial dimensions",
-                   "a constant of rank " + std::to_string(weight->dim()), "nothing: products with vectors and batched constants are left as they are", {}};
+                   "its weight is a constant of rank " + std::to_string(weight->dim()), "nothing: products with vectors and batched constants are left as they are", {}};
   if (!at::isFloatingType(weight->scalar_type()))
-    return Decline{codes::dtype, "a float weight", std::string("a weight of ") + c10::toString(weight->scalar_type()), "nothing: only float weights are fused", {}};
+    return Decline{codes::dtype, "a float weight", std::string("its weight is of ") + c10::toString(weight->scalar_type()), "nothing: only float weights are fused", {}};
   if (!weight->device().is_cpu() || weight->layout() != at::kStrided)
-    return Decline{codes::device_or_layout, "a dense weight on the CPU", "a weight on " + weight->device().str(), "load the model with map_location='cpu'", {}};
+    return Decline{codes::device_or_layout, "a dense weight on the CPU", "its weight is on " + weight->device().str(), "load the model with map_location='cpu'", {}};
   spec.weight = transposed_weight ? weight->t().contiguous() : *weight;
   if (Value* bias_value = view["bias"]; bias_value && bias_value->type()->kind() != c10::TypeKind::NoneType) {
     const auto* constant = facts.constant(bias_value);

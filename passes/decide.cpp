@@ -1,4 +1,5 @@
 #include "passes/decide.h"
+#include "passes/dependence.h"
 
 namespace fusible {
 
@@ -127,7 +128,10 @@ class Decider {
 
   void take_chain(const View& view) {
     auto read = read_contraction(view, facts_);
-    if (read.decline) return decline(view.root, view.entry->name, *read.decline);
+    if (read.decline) {
+      const bool plain = read.decline->code.id == codes::weight_not_constant.id && is_plain_product(view.root);
+      return decline(view.root, view.entry->name, plain ? plain_product() : *read.decline);
+    }
     Chain chain = std::move(*read.value);
     const WalkContext context{facts_, matcher_, composites_, claimed_, options_.strict};
     auto finding = extend(chain, context);
@@ -162,6 +166,19 @@ class Decider {
       if (Verdict* verdict = verdict_of(node)) mark_fused(*verdict, pattern, emitted(chain), chain.nodes(), node);
     }
     decision_.chains.push_back(std::move(chain));
+  }
+
+  // Of two activations, with nothing behind it that a fused operator would take in: nothing was missed.
+  bool is_plain_product(Node* product) const {
+    const auto& uses = product->output()->uses();
+    const auto next = uses.size() == 1 && uses[0].user->kind() != torch::jit::prim::Return ? matcher_.view(uses[0].user, facts_.constant_of()) : std::nullopt;
+    const bool goes_on = next && (next->entry->kind == Entry::Kind::activation || next->entry->kind == Entry::Kind::normalization);
+    return !goes_on && product->inputs().size() >= 2 && depends_on_inputs(product->input(0)) && depends_on_inputs(product->input(1));
+  }
+
+  static Decline plain_product() {
+    return {codes::nothing_to_fuse, "a constant weight, or an activation behind the product", "a product of two values that are computed at run time",
+            "nothing to do: the products of attention are like this", {}};
   }
 
   static Verdict suppressed(Verdict verdict, const std::string& pattern) {
@@ -296,8 +313,9 @@ class Decider {
       Verdict& verdict = verdicts_[index];
       if (!candidate || candidate_of(candidate) != static_cast<int>(index) || verdict.status != Status::declined || !verdict.code.empty()) continue;
       if (candidate->kind() != torch::jit::aten::batch_norm) {
-        decline(candidate, verdict.site.op.substr(6), {codes::weight_not_constant, "a constant weight", "a product of two values computed at run time",
-                                                       "nothing to fold or pack: both operands are activations", {}});
+        decline(candidate, verdict.site.op.substr(6), is_plain_product(candidate) ? plain_product() : Decline{
+            codes::weight_not_constant, "a constant weight", "a product of two values that are computed at run time",
+            "accept it: a product of two activations has nothing to fold or pack", {}});
         continue;
       }
       // What the batch_norm itself is (training, no statistics) says more than what stands before it.
@@ -312,6 +330,15 @@ class Decider {
           decline(candidate, "batch_norm", *decided.decline);
           continue;
         }
+      }
+      const Value* x = candidate->input(0);
+      const auto before = matcher_.view(const_cast<Node*>(x->node()), facts_.constant_of());
+      if (before && before->entry->kind == Entry::Kind::contraction && x->uses().size() > 1) {
+        const std::string op = x->node()->kind().toQualString();
+        decline(candidate, "batch_norm", {codes::second_use, "exactly 1 use of the result of " + op,
+                                          std::to_string(x->uses().size()) + " uses of the result of " + op,
+                                          "give each batch_norm a convolution of its own, or accept it", {}});
+        continue;
       }
       decline(candidate, "batch_norm", {codes::no_contraction, "a convolution or linear whose result only this batch_norm uses",
                                         std::string(candidate->input(0)->node()->kind().toQualString()) + " before it",

@@ -79,7 +79,7 @@ std::vector<Diagnostic> group(const Model& model, const std::vector<std::vector<
     diagnostic.fingerprint = fingerprint_of(identity);
   }
   std::stable_sort(diagnostics.begin(), diagnostics.end(), [](const Diagnostic& a, const Diagnostic& b) {
-    const auto rank = [](const Diagnostic& d) { return std::make_tuple(-static_cast<int>(d.severity), -d.benefit.bytes, -static_cast<int>(d.sites.size())); };
+    const auto rank = [](const Diagnostic& d) { return std::make_tuple(-static_cast<int>(d.severity), -d.benefit.ns, -d.benefit.bytes, -static_cast<int>(d.sites.size())); };
     return rank(a) < rank(b);
   });
   return diagnostics;

@@ -11,6 +11,7 @@
 #include "passes/regions.h"
 #include "passes/report_notes.h"
 #include "passes/rewrite.h"
+#include "passes/sample.h"
 #include "passes/verify.h"
 
 namespace fusible {
@@ -175,9 +176,12 @@ std::string example_method(const Model& model, const Options& options) {
   return options.methods.empty() || model.source.find_method("forward") ? "forward" : options.methods[0];
 }
 
-Report report_of(const Analysis& analysis, const Options& options, const patterns::Matcher& matcher, const Stopwatch& clock, bool check_fixes) {
+// `linting`: fixes are tried and, when asked for, savings measured.
+Report report_of(const Analysis& analysis, const Options& options, const patterns::Matcher& matcher, Stopwatch& clock, bool linting) {
   Report report;
   FixCheck fixes(analysis, options, matcher);
+  Sampler sampler(options, matcher, [&] { clock.stage("sample", 0.95); });
+  bool wanted = false, shapes_known = false;
   report.torch_version = built_for_torch();
   report.model = options.model_path;
   report.origin = analysis.model.origin;
@@ -187,11 +191,16 @@ Report report_of(const Analysis& analysis, const Options& options, const pattern
     if (method.treated) report.methods.push_back(method.name);
     findings.push_back(method.treated ? analysis.decisions[m].findings : std::vector<Finding>{});
     if (findings.back().empty()) continue;
-    if (check_fixes) fixes.run(findings.back(), m);
+    if (linting) fixes.run(findings.back(), m);
     const bool exemplified = options.example_inputs && method.name == example_method(analysis.model, options);
     const auto sizes = sizes_on_meta(analysis.model, method, exemplified ? &*options.example_inputs : nullptr);
     estimate_benefits(findings.back(), sizes, matcher, *analysis.facts[m]);
+    wanted |= linting && options.sample;
+    shapes_known |= !sizes.of.empty();
+    if (linting && options.sample) sampler.measure(findings.back(), analysis.decisions[m], sizes, *analysis.facts[m]);
   }
+  if (wanted && !shapes_known)
+    throw Error("sample: shapes to measure with were needed, none were given and none were recorded: pass example_inputs (--input 1,3,224,224)");
   report.verdicts = analysis.verdicts;
   report.diagnostics = group(analysis.model, findings);
   add_module_notes(report, analysis.model);
@@ -304,7 +313,7 @@ Report lint(const Module& module, const Options& options) {
   const patterns::Matcher& matcher = *held;
   const auto analysis = analyse(module, options, matcher, {}, clock);
   clock.stage("report", 0.9);
-  auto result = report_of(analysis, options, matcher, clock, /*check_fixes=*/true);
+  auto result = report_of(analysis, options, matcher, clock, /*linting=*/true);
   clock.finish();
   result.timings_ms = clock.timings();
   return result;
@@ -329,7 +338,7 @@ Fused fuse(const Module& module, const Options& options) {
     if (comparison.outcome == Comparison::Outcome::different) declined = Verifier(module, options, matcher, clock).guilty(why);
   }
   auto analysis = analyse(module, options, matcher, declined, clock);
-  Report result = report_of(analysis, options, matcher, clock, /*check_fixes=*/false);  // before the rewrite: findings point into the graphs
+  Report result = report_of(analysis, options, matcher, clock, /*linting=*/false);  // before the rewrite: findings point into the graphs
   Fused fused = apply(analysis, options, clock);
   clock.stage("report", 0.95);
   add_verify_notes(result, unverifiable, why);

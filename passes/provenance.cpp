@@ -9,7 +9,7 @@ namespace {
 using torch::jit::SourceRange;
 
 bool is_library(const std::string& file) {
-  return file.find("site-packages/torch/") != std::string::npos || file.find("dist-packages/torch/") != std::string::npos || file.rfind("torch/", 0) == 0 || file.rfind("code/__torch__", 0) == 0 ||
+  return file.find("site-packages/torch/") != std::string::npos || file.find("dist-packages/torch/") != std::string::npos || file.rfind("torch/", 0) == 0 || file.find("code/__torch__") != std::string::npos ||
          file == "<string>";
 }
 

@@ -51,6 +51,11 @@ std::optional<c10::IValue> to_meta(const c10::IValue& value) {
   return value;
 }
 
+std::optional<TensorSize::Layout> layout_of(const at::Tensor& tensor) {
+  if (tensor.layout() != at::kStrided) return std::nullopt;
+  return TensorSize::Layout{tensor.sizes().vec(), tensor.strides().vec(), tensor.scalar_type()};
+}
+
 class Raised : public std::exception {};
 
 class MetaRun {
@@ -78,6 +83,9 @@ class MetaRun {
       auto& size = sizes_[value];
       size.elements += tensor.numel();
       size.bytes += tensor.numel() * static_cast<std::int64_t>(tensor.element_size());
+      auto layout = layout_of(tensor);
+      if (size.times++ == 0) size.layout = std::move(layout);
+      else if (size.layout != layout) size.layout.reset();
     }
     held_[value] = std::move(*held);
   }

@@ -11,6 +11,14 @@ namespace fusible {
 struct TensorSize {
   std::int64_t elements = 0;
   std::int64_t bytes = 0;
+  int times = 0;
+
+  struct Layout {
+    std::vector<std::int64_t> sizes, strides;
+    at::ScalarType dtype = at::kFloat;
+    bool operator==(const Layout&) const = default;
+  };
+  std::optional<Layout> layout;  // none when it is not the same each time
 };
 
 struct Sizes {

@@ -1,4 +1,5 @@
 #include "passes/chain.h"
+#include "passes/dependence.h"
 
 namespace fusible {
 
@@ -108,7 +109,7 @@ class Walker {
       const auto* constant = value ? facts_.constant(value) : nullptr;
       const bool scalar = constant && (constant->isNone() || constant->isInt() || constant->isDouble() || constant->isString() || constant->isBool());
       if (value && !scalar)
-        return stop(view.root, {codes::dynamic_attribute, role + " known when the model is fused", "it is computed at run time",
+        return stop(view.root, {codes::dynamic_attribute, role + " known when the model is fused", role + " is computed at run time",
                                 "give " + role + " as a number", {}});
       args += (args.empty() ? "" : ", ") + (value ? scalar_text(*constant) : std::string("none"));
     }
@@ -118,7 +119,7 @@ class Walker {
     if (view.entry->name == "prelu") {
       Value* weight = view["weight"];
       if (!facts_.constant_tensor(weight))
-        return stop(view.root, {codes::operand_not_constant, "a constant prelu weight", "it is computed or written at run time",
+        return stop(view.root, {codes::operand_not_constant, "a constant prelu weight", "its weight is computed or written at run time",
                                 "make it a parameter that no method writes", {}});
       step.operands = {weight};
     }
@@ -133,7 +134,7 @@ class Walker {
     auto decided = batch_norm_affine(view, chain_.spec, facts_);
     if (decided.decline) return stop(view.root, *decided.decline);
     if (!only_affine())
-      return stop(view.root, {codes::wrong_order, "batch_norm directly after the contraction", "'" + chain_.steps.back().name + "' comes before it",
+      return stop(view.root, {codes::wrong_order, "batch_norm directly after the contraction", chain_.steps.back().name + " stands between the contraction and batch_norm",
                               "swap them when you train (conv, batch_norm, activation): only then it folds into the weights",
                               {Fix::Kind::model_edit, "conv, batch_norm, activation", false}});
     if (context_.strict)
@@ -148,7 +149,7 @@ class Walker {
     if (!left && view["rhs"] != value_) return false;
     Value* other = view[left ? "rhs" : "lhs"];
     if (!left && view.in_place) {
-      stop(view.root, {codes::in_place_on_other, "the sum written to the contraction's own result", "it is written in place to another tensor",
+      stop(view.root, {codes::in_place_on_other, "the sum written to the contraction's own result", "the sum is written in place to another tensor",
                        "write `y = y + x` or `y += x` with the contraction's result on the left", {Fix::Kind::model_edit, "y = x + y", false}});
       return false;
     }
@@ -161,7 +162,7 @@ class Walker {
       const auto* alpha = facts_.constant(view["alpha"]);
       const bool one = alpha && ((alpha->isInt() && alpha->toInt() == 1) || (alpha->isDouble() && alpha->toDouble() == 1));
       if (!one)
-        return stop(view.root, {codes::alpha_not_one, "alpha = 1", alpha ? "alpha = " + scalar_text(*alpha) : "alpha computed at run time",
+        return stop(view.root, {codes::alpha_not_one, "alpha = 1", alpha ? "alpha is " + scalar_text(*alpha) : "alpha is computed at run time",
                                 "scale the operand before the sum", {}});
     }
     Step step{view.entry->name, view.nodes, std::nullopt, (left ? "" : "r") + view.entry->step + (view.in_place ? "_" : ""), {}};
@@ -173,12 +174,10 @@ class Walker {
       // A gate of shape [N, C, 1, 1] times a larger map: the product belongs to the map's producer.
       const bool gate = (view.entry->name == "mul" || view.entry->name == "div") && !constant && !chain_.steps.empty() &&
                         (chain_.steps.back().name == "sigmoid" || chain_.steps.back().name == "hardsigmoid");
-      if (gate)
-        return stop(view.root, {codes::broadcast_enlarges, "an operand of the result's own shape", "a gate that broadcasts over a larger map",
-                                "nothing to do: the gate's own sequence is fused, the product stays an operator of its own", {}});
+      if (gate) return false;
       step.operands = {other};
     } else {
-      return stop(view.root, {codes::dynamic_attribute, "an operand that is a tensor or a known number", "a number computed at run time",
+      return stop(view.root, {codes::dynamic_attribute, "an operand that is a tensor or a known number", "its operand is a number computed at run time",
                               "give it as a number or an attribute", {}});
     }
     return take(std::move(step));
@@ -256,24 +255,55 @@ class Walker {
     for (const auto& use : value_->uses()) {
       if (!wanted && is_sum(use.user)) wanted = use.user;
     }
-    if (!wanted) return false;
+    if (!wanted) {
+      Node* reader = only_reader();
+      const bool foreign = reader && reader->owningBlock() == chain_.anchor->owningBlock() && !context_.matcher.view(reader, facts_.constant_of());
+      return foreign && other_operator(reader);
+    }
     if (wanted->owningBlock() != chain_.anchor->owningBlock()) return other_block(wanted);
     // What a batch_norm itself is (training, no statistics) says more than who else reads its input.
     if (auto view = expected(wanted); view && view->entry->kind == Entry::Kind::normalization) {
       if (auto decided = batch_norm_affine(*view, chain_.spec, facts_); decided.decline) return stop(wanted, *decided.decline);
     }
-    const std::string producer = value_->node()->kind().toQualString();
-    if (returned) {
-      stop(wanted, {codes::graph_output, "a value that only " + std::string(wanted->kind().toQualString()) + " uses",
-                    "the result of " + producer + " is also returned by the method", "return the fused result, or drop this output when you export", {}});
+    const std::string producer = value_->node()->kind().toQualString(), next = wanted->kind().toQualString();
+    if (waits_for_itself(wanted)) {
+      stop(wanted, {codes::operand_of_itself, "another operand that does not depend on the result of " + producer,
+                    "the other operand of " + next + " is computed from it",
+                    "nothing to do: a gate or a residual sum needs the whole result before its other operand exists", {}});
+    } else if (returned) {
+      stop(wanted, {codes::graph_output, "a value that only " + next + " uses",
+                    "the result of " + producer + " is also returned by the method", "return the result of " + next + " instead, or drop this output when you export", {}});
     } else {
-      stop(wanted, {codes::second_use, "exactly 1 use of the result of " + producer,
-                    std::to_string(value_->uses().size()) + " uses", "use the sequence's result in both places, or accept it", {}});
+      stop(wanted, {codes::second_use, "exactly 1 use of the result of " + producer, std::to_string(value_->uses().size()) + " uses of the result of " + producer,
+                    "let every reader use the result of " + next + ", which makes another model of it, or accept it", {}});
     }
+    int others = 0;
     for (const auto& use : value_->uses()) {
-      if (use.user != wanted) finding_->related.push_back({(is_returned(use) ? "returned here" : std::string("second use: ") + use.user->kind().toQualString()), use.user});
+      if (use.user == wanted) continue;
+      const std::string label = is_returned(use) ? "returned here" : (others++ ? "another use: " : "second use: ") + std::string(use.user->kind().toQualString());
+      finding_->related.push_back({label, use.user});
     }
     return false;
+  }
+
+  // The only operator that reads the numbers of the value, and not its sizes; null when there are several.
+  Node* only_reader() const {
+    static const std::unordered_set<std::string> queries{"aten::size", "aten::dim", "aten::len", "aten::numel", "prim::dtype", "prim::device"};
+    Node* reader = nullptr;
+    for (const auto& use : value_->uses()) {
+      if (queries.count(use.user->kind().toQualString())) continue;
+      if (reader || is_return(use.user)) return nullptr;
+      reader = use.user;
+    }
+    return reader;
+  }
+
+  // y * gate(y), y + block(y): no order of the operators lets one kernel write the result.
+  bool waits_for_itself(Node* sum) const {
+    const auto view = context_.matcher.view(sum, facts_.constant_of());
+    if (!view || view->entry->kind != Entry::Kind::binary) return false;
+    const Value* other = (*view)["lhs"] == value_ ? (*view)["rhs"] : (*view)["lhs"];
+    return other != value_ && is_computed_from(other, value_, facts_);
   }
 
   bool other_block(Node* user) {
@@ -312,7 +342,7 @@ class Walker {
                  "move " + op + " after " + next + " where that computes the same, or accept it", {}};
     else
       decline = {codes::unknown_op, "operators whose meaning is known", op + " stands between the contraction and " + next,
-                 "write a pattern for it (`fusible patterns`), or move it after " + next, {}};
+                 "write a pattern for it (`fusible patterns`), or move it after " + next + " where that computes the same", {}};
     stop(wanted, decline);
     finding_->related.push_back({"in between: " + op, user});
     return false;

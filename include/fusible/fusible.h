@@ -31,6 +31,7 @@ struct Options {
   std::vector<std::string> ignore;             // pattern or code prefixes to leave alone
   std::vector<std::string> patterns;           // texts of further pattern files
   std::optional<std::vector<c10::IValue>> example_inputs;
+  bool sample = false;                         // lint measures what missed fusions would save; needs shapes: example_inputs, or a traced module
   std::string model_path;                      // for the report only
   bool mapped_from_cuda = false;               // the archive was saved on CUDA and loaded onto the CPU; for the report only
   std::function<void(const std::string& stage, double share)> progress;
@@ -43,7 +44,8 @@ struct Fused {
 
 // Returns a fused private copy; `module` is unchanged. Throws Error when `module` is in training mode or has no method to treat.
 FUSIBLE_API Fused fuse(const torch::jit::Module& module, const Options& options = {});
-// What fuse would do; changes nothing and executes nothing of the model.
+// What fuse would do; changes nothing and does not run the model. With options.sample torch's operators of the sequences that were not fused
+// are run, each sequence by itself on random tensors; throws Error when no shapes are known.
 FUSIBLE_API Report lint(const torch::jit::Module& module, const Options& options = {});
 // The report stored in a fused module, also after save and load; nothing when `module` was not made by fuse.
 FUSIBLE_API std::optional<Report> report(const torch::jit::Module& module);

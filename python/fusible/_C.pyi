@@ -12,6 +12,7 @@ class Options(TypedDict):
     select: list[str]
     ignore: list[str]
     patterns: list[str]
+    sample: bool
     model_path: str
     progress: Callable[[str, float], None] | None
 

@@ -69,7 +69,7 @@ def fuse(module: torch.jit.ScriptModule, example_inputs: tuple[Any, ...] | None 
     """
     scripted = _scripted(module)
     options = _options(example_inputs, methods=methods, target=target, strict=strict, verify=verify, select=select, ignore=ignore,
-                       patterns=patterns, progress=logs.stages("fuse", progress), model_path="")
+                       patterns=patterns, progress=logs.stages("fuse", progress), sample=False, model_path="")
     fused = wrap_cpp_module(_C.fuse(scripted._c, options))
     logs.findings("fuse", lambda: report(fused))
     return fused
@@ -84,13 +84,15 @@ def load(path: str | os.PathLike[str], *, trust: bool = False) -> torch.jit.Scri
 def lint(module_or_path: torch.jit.ScriptModule | str | os.PathLike[str], example_inputs: tuple[Any, ...] | None = None, *,
          methods: Sequence[str] | None = None, target: str = "cpu", strict: bool = False, verify: bool | None = None,
          select: Sequence[str] | None = None, ignore: Sequence[str] | None = None,
-         patterns: Sequence[str | os.PathLike[str]] | None = None, progress: Progress | None = None, trust: bool = False) -> Report:
-    """What fuse would do, and why not more. Nothing is changed and nothing of the model is run; the weights of an archive stay in its file.
-    Arguments as in fuse; `trust` as in load."""
+         patterns: Sequence[str | os.PathLike[str]] | None = None, progress: Progress | None = None, sample: bool = False,
+         trust: bool = False) -> Report:
+    """What fuse would do, and why not more. Nothing is changed and the model is not run; the weights of an archive stay in its file.
+    Arguments as in fuse; `trust` as in load. `sample`: measure what each missed fusion would save, by running torch's operators of its sequence
+    on random tensors of the shapes that `example_inputs` lead to; raises FusibleError when no shapes are known."""
     path = module_or_path if isinstance(module_or_path, (str, os.PathLike)) else None
     scripted = load_archive(Path(path), trust, mapped=True) if path is not None else _scripted(module_or_path)
     options = _options(example_inputs, methods=methods, target=target, strict=strict, verify=verify, select=select, ignore=ignore,
-                       patterns=patterns, progress=logs.stages("lint", progress), model_path=str(path or ""))
+                       patterns=patterns, progress=logs.stages("lint", progress), sample=sample, model_path=str(path or ""))
     found = Report.from_json(_C.lint(scripted._c, options))
     logs.findings("lint", lambda: found)
     return found

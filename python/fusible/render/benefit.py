@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fusible.report import Diagnostic
 
-UNKNOWN = "unknown: no shapes are known here (--input gives those of a call)"
+UNKNOWN = "unknown: no shapes are known here"
 
 
 def amount(n: float) -> str:

@@ -80,8 +80,8 @@ def _where(diagnostic: Diagnostic, report: Report, style: Style) -> str:
     count = f"  (1 of {len(diagnostic.sites)} like this)" if len(diagnostic.sites) > 1 else ""
     model = report.model or "model"
     if not place.known:
-        debug_files = any(v.site.location.known for v in report.verdicts)
-        lost = "  (Python location unknown" + (")" if debug_files else ": the archive has no debug files)") if diagnostic.sites else ""
+        lines = any(v.site.location.known for v in report.verdicts)
+        lost = "\n      (Python line unknown" + (")" if lines else ": the archive names no file of yours)") if diagnostic.sites else ""
         return f"  --> {model}{'!' + name if name else ''}{count}{lost}"
     text = f"{style.shown(place.file)}:{place.line}" + (f":{place.column}" if place.column else "")
     path = style.resolve(place.file)
@@ -91,9 +91,19 @@ def _where(diagnostic: Diagnostic, report: Report, style: Style) -> str:
     return left + ("" if not right else " " * free + right if free >= 2 else "\n      " + right)
 
 
+def _some_known(report: Report) -> bool:
+    return any(benefit.short(d) for d in report.diagnostics)
+
+
+def _without_shapes(reports: Sequence[Report]) -> list[str]:
+    """One line for all findings whose benefit nothing is known of."""
+    blind = any(d.kind == "missed" for r in reports for d in active(r) if not _some_known(r))
+    return ["Give --input 1,3,224,224 (the shape of a call) to see what each fix would save."] if blind else []
+
+
 def _notes(diagnostic: Diagnostic, report: Report, style: Style) -> list[str]:
     lines = []
-    if diagnostic.needed:
+    if diagnostic.needed and diagnostic.sites:
         both = f"   = needed: {diagnostic.needed}      found: {diagnostic.found}"
         lines += (
             [both]
@@ -105,12 +115,12 @@ def _notes(diagnostic: Diagnostic, report: Report, style: Style) -> list[str]:
             place = related.site.location
             where = f"{style.shown(place.file)}:{place.line}" if place.known else named(related.site, report)
             lines += _wrapped("note", f"{related.label} ({where})", style)
-    others = list(dict.fromkeys(filter(None, (named(s, report) for s in diagnostic.sites[1:]))))
-    if others:
+    others = list(dict.fromkeys(named(s, report) for s in diagnostic.sites))[1:]
+    if others := [name for name in others if name]:
         lines += _wrapped("also in", ", ".join(others[:6]) + (f" and {len(others) - 6} more" if len(others) > 6 else ""), style)
     if diagnostic.did:
         lines += _wrapped("did instead", diagnostic.did, style)
-    if saved := benefit.told(diagnostic):
+    if (saved := benefit.told(diagnostic)) and (saved != benefit.UNKNOWN or _some_known(report)):
         lines += _wrapped("would save", saved, style)
     if diagnostic.help:
         lines += _wrapped("help", diagnostic.help + (" (checked: it then fuses)" if diagnostic.fix.verified else ""), style)
@@ -148,7 +158,7 @@ def render(reports: Sequence[Report], style: Style) -> str:
         if style.show_fused and report.fused:
             parts.append("\n".join(_passed(report, style)) + "\n")
     parts += [summary.line(report) for report in reports]
-    return "\n".join([*parts, summary.totals(reports)]) + "\n"
+    return "\n".join([*parts, summary.totals(reports), *_without_shapes(reports)]) + "\n"
 
 
 COMPARISON_COLOUR = {STOPPED: "red", BECAME: "green"}
