@@ -216,7 +216,7 @@ INSTANTIATE_TEST_SUITE_P(All, DecideFinds, ::testing::Values(
   Obstacle{"    return torch.batch_norm(torch.conv2d(x, self.w), self.g, self.h, self.m, self.v, True, 0.1, 1e-5, False)", codes::training_batch_norm},
   Obstacle{"    return torch.batch_norm(torch.conv2d(x, self.w), self.g, self.h, None, None, True, 0.1, 1e-5, False)", codes::no_running_statistics},
   Obstacle{"    return torch.add(torch.conv2d(x, self.w), torch.conv2d(x, self.w).detach(), alpha=2)", codes::alpha_not_one},
-  Obstacle{"    return torch.conv2d(x, x)", codes::weight_not_constant},
+  Obstacle{"    return torch.conv2d(x, x)", codes::nothing_to_fuse},
   Obstacle{"    return torch.batch_norm(torch.conv2d(x, self.w), self.g, self.h, self.m, None, True, 0.1, 1e-5, False)", codes::no_running_statistics},
   Obstacle{"    return torch.batch_norm(torch.conv2d(x, self.w), None, None, self.short, self.short, False, 0.1, 1e-5, False)", codes::channel_mismatch},
   Obstacle{"    return torch.batch_norm(torch.conv2d(x, self.w), None, None, self.wide, self.wide, False, 0.1, 1e-5, False)", codes::dtype},
