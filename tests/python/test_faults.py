@@ -23,7 +23,15 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(archive, tmp_path):
     assert out.read_text() == "old" and sorted(path.name for path in tmp_path.iterdir()) == ["fused.pt", "model.pt"]
 
 
-def test_an_interrupt_while_writing_leaves_the_old_file_and_nothing_else(archive, tmp_path, capsys, monkeypatch):
+@pytest.fixture
+def interruptible():
+    """A process that was started in the background ignores SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_while_writing_leaves_the_old_file_and_nothing_else(archive, tmp_path, capsys, monkeypatch, interruptible):
     out = tmp_path / "fused.pt"
     out.write_text("old")
     chmod = Path.chmod
