@@ -53,8 +53,7 @@ bool followers(const Value* value, const patterns::Matcher& matcher, const Facts
   if (!anchor || anchor->entry->kind != Entry::Kind::contraction) return false;
   while (value->uses().size() == 1) {
     const auto view = matcher.view(value->uses()[0].user, facts.constant_of());
-    const bool goes_on = view && (view->entry->kind == Entry::Kind::activation || view->entry->kind == Entry::Kind::normalization);
-    if (!goes_on || (*view)["x"] != value) break;
+    if (!view || !view->entry->is_unary() || (*view)["x"] != value) break;
     found.push_back(view->root);
     value = view->root->output();
   }

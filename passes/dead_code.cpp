@@ -17,7 +17,8 @@ namespace {
 // and so does a loop, which may not end.
 bool has_effect(const Node* node) {
   if (node->kind() == prim::Constant || node->kind() == prim::GetAttr) return false;
-  if (node->hasSideEffects() || node->kind() == prim::SetAttr || node->kind() == prim::Loop || node->hasAttribute(torch::jit::attr::Subgraph) || may_train(node)) return true;
+  if (node->kind() == prim::SetAttr || node->kind() == prim::Loop || node->hasAttribute(torch::jit::attr::Subgraph)) return true;
+  if (node->hasSideEffects() || may_train(node)) return true;
   const auto* schema = node->maybeSchema();
   return schema && schema->is_mutable();
 }

@@ -172,8 +172,7 @@ class Decider {
   bool is_plain_product(Node* product) const {
     const auto& uses = product->output()->uses();
     const auto next = uses.size() == 1 && uses[0].user->kind() != torch::jit::prim::Return ? matcher_.view(uses[0].user, facts_.constant_of()) : std::nullopt;
-    const bool goes_on = next && (next->entry->kind == Entry::Kind::activation || next->entry->kind == Entry::Kind::normalization);
-    return !goes_on && product->inputs().size() >= 2 && depends_on_inputs(product->input(0)) && depends_on_inputs(product->input(1));
+    return !(next && next->entry->is_unary()) && product->inputs().size() >= 2 && depends_on_inputs(product->input(0)) && depends_on_inputs(product->input(1));
   }
 
   static Decline plain_product() {

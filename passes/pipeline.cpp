@@ -3,6 +3,7 @@
 #include <chrono>
 
 #include "passes/benefit.h"
+#include "passes/dead_code.h"
 #include "passes/decide.h"
 #include "passes/fixes.h"
 #include "passes/install.h"
@@ -76,11 +77,8 @@ void collect_written_storages(Analysis& analysis) {
     for (const auto& [constant, attribute] : model.methods[m].tensor_attributes) {
       if (facts.is_written(constant)) written.push_back(attribute.owner->getAttr(attribute.name));
     }
-    // Statistics that training updates: the schemas do not say that they are written.
     for_each_node(model.methods[m].graph->block(), [&](Node* node) {
-      if (node->kind() != torch::jit::aten::batch_norm && node->kind() != torch::jit::aten::instance_norm) return;
-      const auto* training = facts.constant(node->input(5));
-      if (training && training->isBool() && !training->toBool()) return;
+      if (!may_train(node)) return;
       for (int statistic : {3, 4}) {
         if (const auto* value = facts.constant(node->input(statistic))) written.push_back(*value);
       }

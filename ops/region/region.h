@@ -59,8 +59,8 @@ class FUSIBLE_API Region : public torch::CustomClassHolder {
   State save() const;
   ~Region() override;
 
-  // Whether regions take this operator: one Tensor result, same result for same arguments, pure or in place on a register of its own. `constants`: one entry per argument, null
-  // for a register.
+  // Whether regions take this operator: one Tensor result, same result for same arguments, pure or in place on a register of its own.
+  // `constants`: one entry per argument, null for a register.
   static bool takes(const c10::OperatorName& op);
   static bool takes(const c10::OperatorName& op, const std::vector<const c10::IValue*>& constants);
 

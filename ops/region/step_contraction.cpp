@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include "ops/forward.h"
 #include "ops/kernels/chain.h"
 #include "ops/kernels/try_panels.h"
 #include "ops/reference.h"
@@ -84,14 +85,7 @@ std::unique_ptr<Step> make_contraction(Making& making) {
   } else {
     pixels = {in.sizes[0], in.sizes[2], in.sizes[3], in.sizes[1], false};
   }
-  std::vector<std::int64_t> own = in.sizes;
-  if (linear) {
-    own.back() = spec.out_channels();
-  } else {
-    const Pixels out = kernels::packed_weights(*contraction).out_pixels(pixels);
-    own = {in.sizes[0], spec.out_channels(), out.height, out.width};
-  }
-  if (result.sizes() != at::IntArrayRef(own)) return nullptr;  // an operand of the chain enlarges it
+  if (result.sizes() != at::IntArrayRef(contraction_sizes(making.registers[x], spec))) return nullptr;  // an operand of the chain enlarges it
   const Form form = linear ? Form::dense : Form::nhwc;
   kernels::View view{result.sizes().vec(), linear ? result.dim() - 1 : 1};
   const Argument& list = making.instruction.arguments[3];

@@ -88,6 +88,9 @@ struct Entry {
   std::vector<Spelling> spellings;
   std::vector<Case> cases;
   std::string file;
+
+  // A post-op of one value: what else it reads belongs to it.
+  bool is_unary() const { return kind == Kind::activation || kind == Kind::normalization; }
 };
 
 // A free-form rule: what a user's file adds beside the vocabulary.

@@ -5,19 +5,8 @@
 #include "tests/script.h"
 #include "tests/tensor_matchers.h"
 
-namespace fusible {
+namespace fusible::testing {
 namespace {
-
-using testing::ComputesLike;
-using testing::Fused;
-using testing::graph_of;
-using testing::Has;
-using testing::HasNo;
-using testing::run;
-using testing::Says;
-using testing::script;
-using testing::seeded;
-using testing::Weights;
 
 const auto kImage = seeded({2, 4, 7, 7}, 1);
 const Weights kWeights{{"w", seeded({6, 4, 3, 3}, 2)}, {"b", seeded({6}, 3)}, {"g", seeded({6}, 4)}, {"h", seeded({6}, 5)},
@@ -128,4 +117,4 @@ TEST(RuleParts, TargetAtenTakesNoRuleWithOtherOperators) {
 }
 
 }  // namespace
-}  // namespace fusible
+}  // namespace fusible::testing

@@ -5,18 +5,9 @@
 #include "tests/script.h"
 #include "tests/tensor_matchers.h"
 
-namespace fusible {
+namespace fusible::testing {
 namespace {
 
-using testing::ComputesLike;
-using testing::Fused;
-using testing::graph_of;
-using testing::Has;
-using testing::HasNo;
-using testing::run;
-using testing::Says;
-using testing::script;
-using testing::seeded;
 using torch::jit::Module;
 
 fusible::Fused fuse_with(const Module& module, const std::string& text, Options options = {}) {
@@ -25,7 +16,7 @@ fusible::Fused fuse_with(const Module& module, const std::string& text, Options 
 }
 
 const auto kImage = seeded({2, 4, 7, 7}, 1);
-const testing::Weights kConv{{"w", seeded({6, 4, 3, 3}, 2)}, {"b", seeded({6}, 3)}, {"s", seeded({6, 1, 1}, 4)}, {"r", seeded({5, 5}, 5)}};
+const Weights kConv{{"w", seeded({6, 4, 3, 3}, 2)}, {"b", seeded({6}, 3)}, {"s", seeded({6, 1, 1}, 4)}, {"r", seeded({5, 5}, 5)}};
 
 
 const char* const kScaleRule = R"(
@@ -82,7 +73,7 @@ rule erf_of_negative
   emit  m = aten::neg(e)
 )");
   EXPECT_THAT(fused.report, Fused("conv+relu"));
-  const auto text = testing::text_of(*graph_of(fused.module));
+  const auto text = text_of(*graph_of(fused.module));
   EXPECT_LT(text.find("aten::erf"), text.find("aten::neg")) << text;
   EXPECT_THAT(run(fused.module, {kImage}), ComputesLike(run(module, {kImage})));
 }
@@ -104,7 +95,7 @@ graph(%a, %b):
   return (%r)
 )");
   EXPECT_THAT(fused.report, Fused("double_before"));
-  const auto text = testing::text_of(*graph_of(fused.module));
+  const auto text = text_of(*graph_of(fused.module));
   EXPECT_LT(text.find("aten::mul"), text.find("aten::matmul")) << text;
   const auto a = seeded({3, 4}, 7), b = seeded({4, 5}, 8);
   EXPECT_THAT(run(fused.module, {a, b}), ComputesLike(run(module, {a, b})));
@@ -266,7 +257,7 @@ TEST(Rules, AreAppliedUnderStrictWhenTheySayThatTheyAreExact) {
   Options options;
   options.strict = true;
   const auto is_applied = [&](const std::string& numerics) {
-    const auto text = testing::text_of(*graph_of(fuse_with(module, match + numerics + emit, options).module));
+    const auto text = text_of(*graph_of(fuse_with(module, match + numerics + emit, options).module));
     return text.find("aten::tanh") < text.find("aten::neg");
   };
   EXPECT_TRUE(is_applied("  numerics exact\n"));
@@ -286,11 +277,11 @@ rule asinh_of_negative
 )", "mine.fus");
   const auto module = script("def forward(self, x):\n    return torch.asinh(torch.neg(x))\n");
   const auto fused = fuse(module);
-  const auto text = testing::text_of(*graph_of(fused.module));
+  const auto text = text_of(*graph_of(fused.module));
   EXPECT_LT(text.find("aten::asinh"), text.find("aten::neg")) << text;
   EXPECT_THAT(run(fused.module, {kImage}), ComputesLike(run(module, {kImage})));
   EXPECT_THROW(load_patterns("rule broken\n  match y = aten::no_such_operator(x)\n", "mine.fus"), Error);
 }
 
 }  // namespace
-}  // namespace fusible
+}  // namespace fusible::testing

@@ -4,7 +4,6 @@
     python tests/mutation/check.py                      # build, then every mutant that has no result yet: minutes to an hour
     python tests/mutation/check.py --only affine        # those whose file, name or rule holds "affine", again
     python tests/mutation/check.py --all --jobs 4       # every mutant again, four processes at once
-    python tests/fuzz/soundness.py                      # results.json -> docs/soundness.md
 
 A mutant is met by the ctest cases that reach its place (measured once per build), the quickest first, until one fails. Results are kept in
 results.json as they come, so an interrupted run goes on where it stopped. Exit 0: every mutant turned a case red, 1: some did not,

@@ -6,7 +6,7 @@ A file of mutants/ speaks of one area:
 
     [[mutant]]
     name     = "eps is dropped"                     # what is wrong with it, unique in its file
-    rule     = "algebra"                            # what it breaks: the group in docs/soundness.md
+    rule     = "algebra"                            # what it breaks
     original = "wide(operands[3]) + *eps_number"    # occurs exactly once in `file`, or once in `within`, which does
     mutated  = "wide(operands[3])"
 
