@@ -2,8 +2,11 @@
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import fusible
@@ -112,6 +115,63 @@ def test_lint_tells_on_stdout_and_fails_by_severity(archive, capsys):
 def test_lint_goes_on_after_a_file_that_it_cannot_use(archive, tmp_path, capsys):
     code, stdout, stderr = run(capsys, "lint", tmp_path / "none.pt", archive, "--isolated")
     assert code == 2 and "none.pt" in stderr and "model.pt" in stdout
+
+
+@pytest.fixture
+def folder(archive, tmp_path):
+    """models/: a.pt, nested/b.torchscript, a state_dict, and an archive in a hidden folder."""
+    for name in ("a.pt", "nested/b.torchscript", ".hidden/c.pt"):
+        path = tmp_path / "models" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(archive.read_bytes())
+    torch.save({"weight": torch.ones(2)}, tmp_path / "models/checkpoint.pth")
+    (tmp_path / "models/notes.ts").write_text("export const answer = 42;\n")
+    return tmp_path / "models"
+
+
+def models_of(stdout):
+    return [Path(report["model"]["path"]).name for report in json.loads(stdout)]
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_lint_reads_the_archives_of_a_folder_in_one_order_and_names_what_it_leaves_out(jobs, folder, capsys):
+    code, stdout, stderr = run(capsys, "lint", folder, "--isolated", "--output-format", "json", "--jobs", jobs)
+    assert code in (0, 1) and models_of(stdout) == ["a.pt", "b.torchscript"]
+    assert stderr.startswith("note: 2 of 4 files hold no TorchScript") and "checkpoint.pth" in stderr and "notes.ts" in stderr
+
+
+def test_lint_expands_globs_and_takes_each_model_once(folder, capsys):
+    code, stdout, stderr = run(capsys, "lint", f"{folder}/**/*.torchscript", folder / "a.pt", folder, "--isolated", "--output-format", "json")
+    assert code in (0, 1) and models_of(stdout) == ["b.torchscript", "a.pt"]
+    (folder / ".empty").mkdir()
+    for nothing in (f"{folder}/*.onnx", folder / ".empty"):
+        code, stdout, stderr = run(capsys, "lint", nothing, "--isolated")
+        assert code == 2 and stdout == "" and "found no TorchScript archive" in stderr and str(nothing) in stderr
+
+
+def test_lint_of_a_folder_fails_for_what_should_have_been_a_model(folder, capsys):
+    for name, content in (("lfs.pt", b"version https://git-lfs.github.com/spec/v1\n"), ("empty.pt", b""), ("cut.pt", (folder / "a.pt").read_bytes()[:999])):
+        (folder / name).write_bytes(content)
+    code, stdout, stderr = run(capsys, "lint", folder, "--isolated", "--output-format", "json")
+    assert code == 2 and models_of(stdout) == ["a.pt", "b.torchscript"]
+    assert all(f"{name}.pt" in stderr for name in ("lfs", "empty", "cut"))
+
+
+def test_lint_of_many_models_stops_at_ctrl_c(folder, capsys, monkeypatch):
+    def endless(model, progress, **rest):
+        for _ in range(3000):
+            progress("match", 0.5)
+            time.sleep(0.01)
+
+    monkeypatch.setattr(fusible, "lint", endless)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        begin = time.monotonic()
+        code, stdout, stderr = run(capsys, "lint", folder, "--isolated", "-j", "2")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert code == 130 and stdout == "" and "interrupted" in stderr and time.monotonic() - begin < 10
 
 
 def test_rule_explains_a_code_by_number_and_by_name(capsys):
