@@ -95,7 +95,8 @@ TEST(PostOp, KeepsNaNAndInf) {
   for (const Step& step : steps()) {
     for (const auto& [spec, x] : {std::pair(conv, image), std::pair(linear, rows)}) {
       const auto operands = step.operands(expected(spec, at::zeros_like(x), ""));
-      EXPECT_TRUE(same(call(spec, x, step.text, operands), expected(spec, x, step.text, operands))) << step.text;
+      // What divides by sigmoid(y) makes the absolute error of y = -6, some 5e-6, a relative one; the masks are this test's matter.
+      EXPECT_TRUE(same(call(spec, x, step.text, operands), expected(spec, x, step.text, operands), 1e-4)) << step.text;
     }
   }
 }
