@@ -41,16 +41,16 @@ void run_step(float* c, std::int64_t stride, std::int64_t m, std::int64_t column
   const float* operand = s.operand ? s.operand + at : nullptr;
   const auto unary = [&](auto function) { each(c, stride, m, columns, [&](Vector y, auto...) { return function(y); }); };
   const auto binary = [&](auto function) { each_with_operand(c, stride, m, columns, s, operand, function); };
-  const Vector zero{}, one = splat(1.0f), a = splat(s.a), b = splat(s.b), d = splat(s.c);
+  const Vector zero{}, sixth = splat(1.0f / 6), a = splat(s.a), b = splat(s.b), d = splat(s.c);
   switch (s.kind) {
     case StepKind::clamp: return unary([&](Vector y) { return at_most(at_least(y, a), b); });
     case StepKind::leaky_relu: return unary([&](Vector y) { return y > zero ? y : y * a; });
     case StepKind::sigmoid: return unary([&](Vector y) { return sigmoid(y); });
     case StepKind::tanh: return unary([&](Vector y) { return tanh(y); });
-    case StepKind::silu: return unary([&](Vector y) { return y / (one + exp(-y)); });
+    case StepKind::silu: return unary([&](Vector y) { return silu(y); });
     case StepKind::hardswish:
-      return unary([&](Vector y) { return y * at_most(at_least(y + splat(3.0f), zero), splat(6.0f)) / splat(6.0f); });
-    case StepKind::hardsigmoid: return unary([&](Vector y) { return at_most(at_least(y + splat(3.0f), zero), splat(6.0f)) / splat(6.0f); });
+      return unary([&](Vector y) { return y * at_most(at_least(y + splat(3.0f), zero), splat(6.0f)) * sixth; });
+    case StepKind::hardsigmoid: return unary([&](Vector y) { return at_most(at_least(y + splat(3.0f), zero), splat(6.0f)) * sixth; });
     case StepKind::gelu_erf: return unary([&](Vector y) { return gelu_erf(y); });
     case StepKind::gelu_tanh: return unary([&](Vector y) { return gelu_tanh(y); });
     case StepKind::elu: return unary([&](Vector y) { return y > zero ? y * b : expm1(at_most(y * d, zero)) * (a * b); });
