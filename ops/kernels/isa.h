@@ -73,7 +73,22 @@ struct DepthwiseTile {
   std::int32_t m, steps;
   const Step* chain;
   std::int64_t image, row;
-  std::int32_t line_width, line_stride;  // the m rows are neighbours in a line: taps of a kernel row, step from one to the next; else 0
+};
+
+// The same for results that are neighbours in a line and need nothing of what lies to the left and right of the image; some of the channels.
+struct DepthwiseLine {
+  static constexpr int kMostLines = 7;
+  const float* lines[kMostLines];         // of each kernel row: the pixel under the first tap of the first result, at the first channel
+  std::int64_t pixel_strides[kMostLines];  // from a pixel to its neighbour; 0 for a line of zeros
+  std::int64_t kernel_height, kernel_width, stride;
+  const float* weights;  // [kernel_height * kernel_width][weight_stride], at the first channel
+  std::int64_t weight_stride;
+  const float* bias;
+  float* c;
+  std::int64_t c_stride, channels, count;  // results
+  const Step* chain;
+  std::int32_t steps;
+  std::int64_t image, row, channel;  // of c[0][0], for the chain's operands
 };
 
 // c[channel] = max, or scale * sum, over taps of rows[tap][channel].
@@ -118,6 +133,8 @@ struct Isa {
   std::int32_t depthwise_rows;
   void (*tile)(const Tile&);
   void (*depthwise)(const DepthwiseTile&);
+  bool (*has_line)(std::int64_t kernel_width, std::int64_t stride);  // whether depthwise_line takes them
+  void (*depthwise_line)(const DepthwiseLine&);
   void (*pool)(const PoolTile&);
   // The chain on rows [row, row + m) of dense memory, `channels` wide, in place.
   void (*chain)(float* c, std::int64_t c_stride, std::int64_t m, std::int64_t channels, const Step* chain, std::int32_t steps,

@@ -50,7 +50,7 @@ void PackedWeights::point_rows(const Job& job, std::int64_t image, std::int64_t 
   const float* const zeros = zeros_.defined() ? zeros_.const_data_ptr<float>() : nullptr;
   const bool every_pixel = kernel_[0] * kernel_[1] == 1 && stride_[0] == 1 && stride_[1] == 1 && !zeros;
   if (every_pixel) {
-    const float* first = job.x + (image * job.rows + begin) * stride;
+    const float* first = job.x + (image * job.rows + begin - job.x_line * job.in.width) * stride;
     for (std::int64_t i = 0; i < count; ++i) rows[i] = first + i * stride;
     return;
   }
@@ -61,7 +61,7 @@ void PackedWeights::point_rows(const Job& job, std::int64_t image, std::int64_t 
     const std::int64_t run = std::min(count - i, job.out.width - ow);
     for (std::int64_t kh = 0; kh < kernel_[0]; ++kh) {
       const std::int64_t h = oh * stride_[0] + kh * dilation_[0] - (padded_copy_ ? 0 : padding_[0]);
-      const float* const line = job.x + (n * job.in.height + h) * job.in.width * stride;
+      const float* const line = job.x + (n * job.in.height + h - job.x_line) * job.in.width * stride;
       const bool inside = h >= 0 && h < job.in.height;
       for (std::int64_t kw = 0; kw < job.taps / kernel_[0]; ++kw) {
         const float** const to = rows + (kh * (job.taps / kernel_[0]) + kw) * count + i;
@@ -88,122 +88,172 @@ std::int64_t PackedWeights::part_count(const Job& job) const {
   return std::clamp<std::int64_t>(parts, 1, job.taps > 1 ? job.taps : parts + 1);
 }
 
-void PackedWeights::run_panels(const Job& job) const {
+// Rows [begin, end) of an image meet one panel.
+void PackedWeights::run_panel(const Job& job, std::int64_t image, std::int64_t begin, std::int64_t end, std::int64_t panel_index) const {
   const Isa& machine = isa();
-  const std::int64_t threads = at::get_num_threads(), weight_bytes = groups_ * group_floats_ * 4;
-  // Weights that do not stay in the cache are read once, so all rows meet a panel before the next one; else rows stay and panels pass by.
-  const bool heavy = weight_bytes > kCache;
-  const std::int64_t row_bytes = std::max<std::int64_t>(1, in_channels() * 4 * stride_[0] * stride_[1]);
-  std::int64_t chunk = std::max<std::int64_t>(48, (heavy ? kCache : kCache / 4) / row_bytes);
-  // The pointers of a chunk stay in the first-level cache.
-  chunk = std::min(chunk, std::max<std::int64_t>(48, 4096 / job.taps));
-  const std::int64_t all_panels = groups_ * panels();
-  const std::int64_t wanted = divide_up(4 * threads, all_panels * job.images);
-  chunk = std::min(chunk, std::max<std::int64_t>(24, divide_up(job.rows, wanted)));
-  const std::int64_t chunks = divide_up(job.rows, chunk);
-  const float* const data = packed().const_data_ptr<float>();
-  const float* const bias = bias_.const_data_ptr<float>();
-  const auto task_of = [&](std::int64_t i, std::int64_t& image, std::int64_t& piece, std::int64_t& panel) {
-    panel = heavy ? i / (chunks * job.images) : i % all_panels;
-    const std::int64_t rest = heavy ? i % (chunks * job.images) : i / all_panels;
-    image = rest / chunks;
-    piece = rest % chunks;
-  };
-  for_each_task(job.images * chunks * all_panels, [&](std::int64_t i) {
-    std::int64_t image, piece, panel_index;
-    task_of(i, image, piece, panel_index);
-    const std::int64_t begin = job.rows * piece / chunks, end = job.rows * (piece + 1) / chunks, count = end - begin;
-    const std::int64_t group = panel_index / panels(), panel = panel_index % panels(), width = panel_width(panel);
-    const float** rows = row_pointers(count * job.taps).data();
-    point_rows(job, image, begin, end, rows);
-    if (group) {
-      for (std::int64_t r = 0; r < count * job.taps; ++r) rows[r] += group * in_;
-    }
-    const float* weights = data + group * group_floats_ + panel * panel_ * depth();
-    Tile t{};
-    t.vectors = static_cast<std::int32_t>(width / machine.lanes);
-    t.tap_stride = count;
-    t.weight_stride = width;
-    t.channel = group * out_ + panel * panel_;
-    t.bias = bias + group * panels() * panel_ + panel * panel_;
-    t.columns = static_cast<std::int32_t>(std::min(width, out_ - panel * panel_));
-    t.c_stride = job.y_stride;
-    t.chain = job.chain->data();
-    t.steps = static_cast<std::int32_t>(job.chain->size());
-    t.image = image;
-    const std::int64_t tiles = divide_up(count, machine.most_rows(t.vectors));
-    // A cut tile is summed in scratch memory, in one part.
-    const std::int64_t parts = t.columns == width ? part_count(job) : 1;
-    for (std::int64_t part = 0; part < parts; ++part) {
-      const std::int64_t split = job.taps > 1 ? job.taps : job.depth, from = split * part / parts, size = split * (part + 1) / parts - from;
-      t.resume = part > 0;
-      t.finish = part + 1 == parts;
-      t.taps = job.taps > 1 ? size : 1;
-      t.depth = job.taps > 1 ? job.depth : size;
-      t.offset = job.taps > 1 ? 0 : from;
-      const std::int64_t done = job.taps > 1 ? from * job.depth : from;
-      t.weights = weights + done * width;
-      t.prefetch = weights;
-      for (std::int64_t tile = 0; tile < tiles; ++tile) {
-        const std::int64_t first = count * tile / tiles;
-        t.m = static_cast<std::int32_t>(count * (tile + 1) / tiles - first);
-        t.rows = rows + first + (job.taps > 1 ? from * count : 0);
-        t.row = begin + first;
-        t.c = job.y + (image * job.rows + t.row) * job.y_stride + t.channel;
-        if (heavy) {
-          // This tile's share of the same part of the next panel, which another thread may be at already.
-          t.prefetch = weights + width * depth() + width * (done + t.taps * t.depth * tile / tiles);
-          t.prefetch_stride = divide_up(width, tiles);
-        }
-        machine.tile(t);
+  const std::int64_t group = panel_index / panels(), panel = panel_index % panels(), width = panel_width(panel), count = end - begin;
+  const float** rows = row_pointers(count * job.taps).data();
+  point_rows(job, image, begin, end, rows);
+  if (group) {
+    for (std::int64_t r = 0; r < count * job.taps; ++r) rows[r] += group * in_;
+  }
+  const float* weights = packed().const_data_ptr<float>() + group * group_floats_ + panel * panel_ * depth();
+  Tile t{};
+  t.vectors = static_cast<std::int32_t>(width / machine.lanes);
+  t.tap_stride = count;
+  t.weight_stride = width;
+  t.channel = group * out_ + panel * panel_;
+  t.bias = bias_.const_data_ptr<float>() + group * panels() * panel_ + panel * panel_;
+  t.columns = static_cast<std::int32_t>(std::min(width, out_ - panel * panel_));
+  t.c_stride = job.y_stride;
+  t.chain = job.chain->data();
+  t.steps = static_cast<std::int32_t>(job.chain->size());
+  t.image = image + job.chain_image;
+  const std::int64_t tiles = divide_up(count, machine.most_rows(t.vectors));
+  // A cut tile is summed in scratch memory, in one part.
+  const std::int64_t parts = t.columns == width ? part_count(job) : 1;
+  for (std::int64_t part = 0; part < parts; ++part) {
+    const std::int64_t split = job.taps > 1 ? job.taps : job.depth, from = split * part / parts, size = split * (part + 1) / parts - from;
+    t.resume = part > 0;
+    t.finish = part + 1 == parts;
+    t.taps = job.taps > 1 ? size : 1;
+    t.depth = job.taps > 1 ? job.depth : size;
+    t.offset = job.taps > 1 ? 0 : from;
+    const std::int64_t done = job.taps > 1 ? from * job.depth : from;
+    t.weights = weights + done * width;
+    t.prefetch = weights;
+    for (std::int64_t tile = 0; tile < tiles; ++tile) {
+      const std::int64_t first = count * tile / tiles;
+      t.m = static_cast<std::int32_t>(count * (tile + 1) / tiles - first);
+      t.rows = rows + first + (job.taps > 1 ? from * count : 0);
+      t.row = begin + first;
+      t.c = job.y + (image * job.rows + t.row - job.y_row) * job.y_stride + t.channel;
+      if (weight_bytes() > kCache) {
+        // This tile's share of the same part of the next panel, which another thread may be at already.
+        t.prefetch = weights + width * depth() + width * (done + t.taps * t.depth * tile / tiles);
+        t.prefetch_stride = divide_up(width, tiles);
       }
+      machine.tile(t);
     }
+  }
+}
+
+// Rows that one task takes: their pixels stay in the cache while the panels pass by, their pointers in the first-level cache.
+std::int64_t PackedWeights::chunk_rows(const Job& job) const {
+  const std::int64_t row_bytes = std::max<std::int64_t>(1, in_channels() * 4 * stride_[0] * stride_[1]);
+  return std::min(std::max<std::int64_t>(48, (weight_bytes() > kCache ? kCache : kCache / 4) / row_bytes), std::max<std::int64_t>(48, 4096 / job.taps));
+}
+
+void PackedWeights::run_panels(const Job& job) const {
+  packed();
+  const std::int64_t all_panels = groups_ * panels(), wanted = divide_up(4 * at::get_num_threads(), all_panels * job.images);
+  const std::int64_t chunk = std::min(chunk_rows(job), std::max<std::int64_t>(24, divide_up(job.rows, wanted)));
+  const std::int64_t chunks = divide_up(job.rows, chunk);
+  // Weights that do not stay in the cache are read once, so all rows meet a panel before the next one; else rows stay and panels pass by.
+  const bool heavy = weight_bytes() > kCache;
+  for_each_task(job.images * chunks * all_panels, [&](std::int64_t i) {
+    const std::int64_t panel = heavy ? i / (chunks * job.images) : i % all_panels;
+    const std::int64_t rest = heavy ? i % (chunks * job.images) : i / all_panels;
+    const std::int64_t image = rest / chunks, piece = rest % chunks;
+    run_panel(job, image, job.rows * piece / chunks, job.rows * (piece + 1) / chunks, panel);
   });
+}
+
+// Rows [begin, end) of an image, each by the pointers to its taps.
+void PackedWeights::run_depthwise_rows(const Job& job, std::int64_t image, std::int64_t begin, std::int64_t end) const {
+  const Isa& machine = isa();
+  const std::int64_t count = end - begin;
+  const float** rows = row_pointers(count * job.taps).data();
+  point_rows(job, image, begin, end, rows);
+  DepthwiseTile t{};
+  t.tap_stride = count;
+  t.taps = job.taps;
+  t.weights = packed().const_data_ptr<float>();
+  t.weight_stride = bias_.numel();
+  t.bias = bias_.const_data_ptr<float>();
+  t.c_stride = job.y_stride;
+  t.channels = groups_;
+  t.chain = job.chain->data();
+  t.steps = static_cast<std::int32_t>(job.chain->size());
+  t.image = image + job.chain_image;
+  for (std::int64_t first = 0; first < count; first += t.m) {
+    t.m = static_cast<std::int32_t>(std::min<std::int64_t>(machine.depthwise_rows, count - first));
+    t.rows = rows + first;
+    t.row = begin + first;
+    t.c = job.y + (image * job.rows + t.row - job.y_row) * job.y_stride;
+    machine.depthwise(t);
+  }
+}
+
+bool PackedWeights::has_depthwise_line() const {
+  return dilation_[1] == 1 && kernel_[0] <= DepthwiseLine::kMostLines && isa().has_line(kernel_[1], stride_[1]);
+}
+
+// Columns [first, last) of line `oh`, whose taps all lie between the left and the right border.
+void PackedWeights::run_depthwise_line(const Job& job, std::int64_t image, std::int64_t oh, std::int64_t first, std::int64_t last,
+                                       std::int64_t channel, std::int64_t channels) const {
+  DepthwiseLine t{};
+  t.kernel_height = kernel_[0];
+  t.kernel_width = kernel_[1];
+  t.stride = stride_[1];
+  const std::int64_t stride = job.in.pixel_stride;
+  for (std::int64_t kh = 0; kh < kernel_[0]; ++kh) {
+    const std::int64_t h = oh * stride_[0] + kh * dilation_[0] - padding_[0];
+    const bool inside = 0 <= h && h < job.in.height;
+    const std::int64_t pixel = (image * job.in.height + h - job.x_line) * job.in.width + first * stride_[1] - padding_[1];
+    t.lines[kh] = (inside ? job.x + pixel * stride : zeros_.const_data_ptr<float>()) + channel;
+    t.pixel_strides[kh] = inside ? stride : 0;
+  }
+  t.weights = packed().const_data_ptr<float>() + channel;
+  t.weight_stride = bias_.numel();
+  t.bias = bias_.const_data_ptr<float>() + channel;
+  t.image = image + job.chain_image;
+  t.row = oh * job.out.width + first;
+  t.channel = channel;
+  t.c = job.y + (image * job.rows + t.row - job.y_row) * job.y_stride + channel;
+  t.c_stride = job.y_stride;
+  t.channels = channels;
+  t.count = last - first;
+  t.chain = job.chain->data();
+  t.steps = static_cast<std::int32_t>(job.chain->size());
+  isa().depthwise_line(t);
+}
+
+// Lines [begin, end) of an image.
+void PackedWeights::run_depthwise_lines(const Job& job, std::int64_t image, std::int64_t begin, std::int64_t end) const {
+  const std::int64_t width = job.out.width;
+  if (!has_depthwise_line()) return run_depthwise_rows(job, image, begin * width, end * width);
+  const std::int64_t first = std::min(width, divide_up(padding_[1], stride_[1]));
+  const std::int64_t room = job.in.width + padding_[1] - kernel_[1];
+  const std::int64_t last = std::clamp(room < 0 ? 0 : room / stride_[1] + 1, first, width);
+  for (std::int64_t oh = begin; oh < end; ++oh) {
+    if (first > 0) run_depthwise_rows(job, image, oh * width, oh * width + first);
+    if (last < width) run_depthwise_rows(job, image, oh * width + last, (oh + 1) * width);
+  }
+  if (first == last) return;
+  // The lines under the kernel, of some channels, stay in the first-level cache from one line of results to the next.
+  constexpr std::int64_t kNear = 24 << 10;
+  const std::int64_t step = isa().lanes * 3, most = kNear / (kernel_[0] * job.in.width * 4) / step * step;
+  for (std::int64_t channel = 0, channels; channel < groups_; channel += channels) {
+    channels = std::min(groups_ - channel, std::max(step, most));
+    for (std::int64_t oh = begin; oh < end; ++oh) run_depthwise_line(job, image, oh, first, last, channel, channels);
+  }
 }
 
 void PackedWeights::run_depthwise(const Job& job) const {
-  const Isa& machine = isa();
-  const std::int64_t stride = bias_.numel();
-  const std::int64_t chunk =
-      std::max<std::int64_t>(16, std::min<std::int64_t>((64 << 10) / (groups_ * 4), divide_up(job.rows * job.images, 8)));
-  const std::int64_t chunks = divide_up(job.rows, chunk);
-  for_each_task(job.images * chunks, [&](std::int64_t i) {
+  packed();
+  const std::int64_t images = job.out.images, lines = std::clamp<std::int64_t>(images * job.out.height / (4 * at::get_num_threads()), 1, 16);
+  const std::int64_t chunks = divide_up(job.out.height, lines);
+  for_each_task(images * chunks, [&](std::int64_t i) {
     const std::int64_t image = i / chunks, piece = i % chunks;
-    const std::int64_t begin = job.rows * piece / chunks, end = job.rows * (piece + 1) / chunks, count = end - begin;
-    const float** rows = row_pointers(count * job.taps).data();
-    point_rows(job, image, begin, end, rows);
-    DepthwiseTile t{};
-    t.tap_stride = count;
-    t.taps = job.taps;
-    t.weights = packed().const_data_ptr<float>();
-    t.weight_stride = stride;
-    t.bias = bias_.const_data_ptr<float>();
-    t.c_stride = job.y_stride;
-    t.channels = groups_;
-    t.chain = job.chain->data();
-    t.steps = static_cast<std::int32_t>(job.chain->size());
-    t.image = image;
-    if (dilation_[1] == 1) {
-      t.line_width = static_cast<std::int32_t>(kernel_[1]);
-      t.line_stride = static_cast<std::int32_t>(stride_[1]);
-    }
-    for (std::int64_t first = 0; first < count; first += t.m) {
-      const std::int64_t line_left = job.out.width - (begin + first) % job.out.width;
-      t.m = static_cast<std::int32_t>(std::min({static_cast<std::int64_t>(machine.depthwise_rows), count - first, line_left}));
-      t.rows = rows + first;
-      t.row = begin + first;
-      t.c = job.y + (image * job.rows + t.row) * job.y_stride;
-      machine.depthwise(t);
-    }
+    run_depthwise_lines(job, image, job.out.height * piece / chunks, job.out.height * (piece + 1) / chunks);
   });
 }
 
-void PackedWeights::run(const float* x, const Pixels& pixels, float* y, std::int64_t y_stride, const std::vector<Step>& chain,
-                        bool rows_collapse, float* scratch) const {
+// `x` as laid_out() gives it.
+PackedWeights::Job PackedWeights::job_of(const float* x, const Pixels& pixels, float* y, std::int64_t y_stride, const std::vector<Step>& chain) const {
   Job job{x, pixels, out_pixels(pixels), y, y_stride, &chain, 1, 0, kernel_[0] * kernel_[1], in_};
   if (padded_copy_) {
-    copy_padded(x, pixels, scratch);
-    job.x = scratch;
     job.in.height += padding_[0] + padding_end_[0];
     job.in.width += padding_[1] + padding_end_[1];
     job.in.pixel_stride = in_;
@@ -211,12 +261,44 @@ void PackedWeights::run(const float* x, const Pixels& pixels, float* y, std::int
     job.depth = kernel_[1] * in_;
   }
   job.rows = job.out.height * job.out.width;
-  if (rows_collapse)
+  return job;
+}
+
+const float* PackedWeights::laid_out(const float* x, const Pixels& pixels, float* scratch) const {
+  if (!padded_copy_) return x;
+  copy_padded(x, pixels, scratch);
+  return scratch;
+}
+
+void PackedWeights::run(const float* x, const Pixels& pixels, float* y, std::int64_t y_stride, const std::vector<Step>& chain,
+                        bool rows_collapse, float* scratch) const {
+  Job job = job_of(laid_out(x, pixels, scratch), pixels, y, y_stride, chain);
+  if (rows_collapse && !depthwise_)  // a depthwise task has lines of one image
     job.rows *= job.out.images;
   else
     job.images = job.out.images;
   if (takes_winograd(job.out) && run_winograd(job, scratch)) return;
   depthwise_ ? run_depthwise(job) : run_panels(job);
+}
+
+std::int64_t PackedWeights::lines_spanned(std::int64_t lines) const { return (lines - 1) * stride_[0] + dilation_[0] * (kernel_[0] - 1) + 1; }
+
+Lines PackedWeights::lines_read(Lines y, std::int64_t height) const {
+  const std::int64_t begin = y.begin * stride_[0] - padding_[0], end = begin + lines_spanned(y.end - y.begin);
+  return {std::clamp<std::int64_t>(begin, 0, height), std::clamp<std::int64_t>(end, 0, height)};
+}
+
+void PackedWeights::run_lines(const float* x, std::int64_t x_line, const Pixels& pixels, float* y, Lines lines, const std::vector<Step>& chain,
+                              std::int64_t image) const {
+  Job job = job_of(x, pixels, y, out_channels(), chain);
+  job.x_line = x_line;
+  job.y_row = lines.begin * job.out.width;
+  job.chain_image = image;
+  if (depthwise_) return run_depthwise_lines(job, 0, lines.begin, lines.end);
+  const std::int64_t rows = lines.end * job.out.width - job.y_row, chunks = divide_up(rows, chunk_rows(job));
+  for (std::int64_t piece = 0; piece < chunks; ++piece)
+    for (std::int64_t panel = 0; panel < groups_ * panels(); ++panel)
+      run_panel(job, 0, job.y_row + rows * piece / chunks, job.y_row + rows * (piece + 1) / chunks, panel);
 }
 
 }  // namespace fusible::kernels

@@ -19,6 +19,8 @@ struct PackedWeights::Job {
   const std::vector<Step>* chain;
   std::int64_t images, rows;  // rows per image; images are 1 where rows of all images are counted as one
   std::int64_t taps, depth;   // as the micro-kernel sees them
+  // What x and y begin with, where they hold some lines of one image only, and that image for the chain's operands.
+  std::int64_t x_line = 0, y_row = 0, chain_image = 0;
 };
 
 inline std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }

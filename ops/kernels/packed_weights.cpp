@@ -154,8 +154,19 @@ Pixels PackedWeights::out_pixels(const Pixels& x) const {
   return y;
 }
 
+bool PackedWeights::is_pointwise() const {
+  return kernel_[0] * kernel_[1] == 1 && stride_[0] == 1 && stride_[1] == 1 && !zeros_.defined() && !padded_copy_;
+}
+
+std::int64_t PackedWeights::weight_bytes() const { return 4 * (depthwise_ ? kernel_[0] * kernel_[1] * bias_.numel() : groups_ * group_floats_); }
+
+std::int64_t PackedWeights::laid_out_floats(const Pixels& x) const {
+  if (!padded_copy_) return x.height * x.width * x.pixel_stride;
+  return (x.height + padding_[0] + padding_end_[0]) * (x.width + padding_[1] + padding_end_[1]) * in_;
+}
+
 std::int64_t PackedWeights::scratch_floats(const Pixels& x) const {
-  if (padded_copy_) return x.images * (x.height + padding_[0] + padding_end_[0]) * (x.width + padding_[1] + padding_end_[1]) * in_;
+  if (padded_copy_) return x.images * laid_out_floats(x);
   const Pixels out = out_pixels(x);
   return takes_winograd(out) && transforms_first(out) ? out.images * winograd_tiles(out) * 16 * in_ : 0;
 }

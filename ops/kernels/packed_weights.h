@@ -21,6 +21,11 @@ struct Pixels {
   bool planar = false;
 };
 
+// Lines [begin, end) of one image.
+struct Lines {
+  std::int64_t begin, end;
+};
+
 // Panels of isa().vectors * isa().lanes output channels, [group][panel][kh][kw][in][panel width]; the last panel of a group is cut to whole
 // vectors. Depthwise: [kh][kw][channels]. Zero padding apart this is a permutation of the dense weight.
 class FUSIBLE_API PackedWeights : public PackedState {
@@ -46,8 +51,24 @@ class FUSIBLE_API PackedWeights : public PackedState {
   void run(const float* x, const Pixels& x_pixels, float* y, std::int64_t y_stride, const std::vector<Step>& chain, bool rows_collapse,
            float* scratch) const;
 
+  // The same in parts, on the thread that asks: for several contractions that pass lines on while they are in the cache. Not where run()
+  // takes Winograd's way, whose bits differ.
+  bool takes_lines(const Pixels& x) const { return !takes_winograd(out_pixels(x)); }
+  std::int64_t weight_bytes() const;  // of the panels
+  bool is_pointwise() const;  // kernel 1, stride 1, no padding
+  // What run_lines() reads: x, or its padded copy, for which `scratch` has room.
+  const float* laid_out(const float* x, const Pixels& x_pixels, float* scratch) const;
+  std::int64_t laid_out_floats(const Pixels& x) const;  // per image
+  // Lines of x, inside an image of `height`, that lines `y` are computed from.
+  Lines lines_read(Lines y, std::int64_t height) const;
+  std::int64_t lines_spanned(std::int64_t lines) const;  // how many at most
+  // `x` begins with line `x_line` of the image (0 for a padded copy) and `y` with the first of `lines`. `image`: for the chain's operands.
+  void run_lines(const float* x, std::int64_t x_line, const Pixels& x_pixels, float* y, Lines lines, const std::vector<Step>& chain,
+                 std::int64_t image) const;
+
  private:
   struct Job;
+  Job job_of(const float* x, const Pixels& pixels, float* y, std::int64_t y_stride, const std::vector<Step>& chain) const;
   const at::Tensor& packed() const;
   at::Tensor pack(const at::Tensor& weight) const;
   std::int64_t panels() const { return (out_ + panel_ - 1) / panel_; }
@@ -65,7 +86,14 @@ class FUSIBLE_API PackedWeights : public PackedState {
   bool transform_tiles(const Job& job, std::int64_t image, std::int64_t first, std::int64_t count, float* v, std::int64_t v_stride) const;
   bool multiply_tiles(const Job& job, std::int64_t image, std::int64_t first, std::int64_t count, std::int64_t panel, const float* v,
                       std::int64_t v_stride, float* m) const;
+  std::int64_t chunk_rows(const Job& job) const;
+  void run_panel(const Job& job, std::int64_t image, std::int64_t begin, std::int64_t end, std::int64_t panel_index) const;
   void run_panels(const Job& job) const;
+  void run_depthwise_rows(const Job& job, std::int64_t image, std::int64_t begin, std::int64_t end) const;
+  bool has_depthwise_line() const;
+  void run_depthwise_line(const Job& job, std::int64_t image, std::int64_t oh, std::int64_t first, std::int64_t last, std::int64_t channel,
+                          std::int64_t channels) const;
+  void run_depthwise_lines(const Job& job, std::int64_t image, std::int64_t begin, std::int64_t end) const;
   void run_depthwise(const Job& job) const;
 
   std::vector<std::int64_t> shape_;

@@ -79,6 +79,7 @@ std::shared_ptr<const Plan> Plan::make(const Region& region, const std::vector<a
     }
     plan->steps_.push_back(std::move(step));
   }
+  plan->runs_at_ = join_lines(region, plan->slots_, plan->steps_);
   plan->place(region);
   return plan;
 }
@@ -92,7 +93,7 @@ void Plan::place(const Region& region) {
   std::vector<std::int64_t> last(slots_.size(), -1);
   for (std::int64_t i = 0; i < count; ++i)
     for (const Argument& argument : region.instructions()[i].arguments)
-      for (std::int64_t r : argument.registers) last[root(r)] = i;
+      for (std::int64_t r : argument.registers) last[root(r)] = std::max(last[root(r)], runs_at_[i]);
   for (const Output& output : outputs_) last[root(output.reg)] = count;
   // An output is written in place where its memory is its own and lies as the caller must see it; else it is copied at the end.
   for (size_t o = 0; o < outputs_.size(); ++o) {
@@ -106,7 +107,7 @@ void Plan::place(const Region& region) {
   for (std::int64_t i = 0; i < count; ++i) {
     const std::int64_t r = region.instructions()[i].result;
     Slot& slot = slots_[r];
-    if (slot.alias_of < 0 && slot.form != Form::tensor && slot.output < 0)
+    if (slot.alias_of < 0 && slot.form != Form::tensor && slot.output < 0 && runs_at_[i] == i)
       slot.offset = lowest_place(blocks, slot.numel() * 4, i, std::max(last[r], i));
     if (steps_[i])
       if (const std::int64_t floats = steps_[i]->scratch_floats()) steps_[i]->scratch_offset = lowest_place(blocks, floats * 4, i, i);
@@ -133,7 +134,7 @@ std::vector<at::Tensor> Plan::run(at::TensorList inputs) const {
 
 std::vector<std::string> Plan::explain() const {
   std::vector<std::string> names;
-  for (const auto& step : steps_) names.emplace_back(step ? step->name() : "same memory");
+  for (size_t i = 0; i < steps_.size(); ++i) names.emplace_back(steps_[runs_at_[i]] ? steps_[runs_at_[i]]->name() : "same memory");
   return names;
 }
 

@@ -63,7 +63,8 @@ class Plan {
   void place(const Region& region);
 
   std::vector<Slot> slots_;
-  std::vector<std::unique_ptr<Step>> steps_;      // of each instruction; null for an alias
+  std::vector<std::unique_ptr<Step>> steps_;      // of each instruction; null for an alias and for what runs with a later one
+  std::vector<std::int64_t> runs_at_;             // the step that runs each instruction
   std::vector<std::vector<std::int64_t>> dying_;  // tensors of their own that no later step reads
   std::vector<Output> outputs_;
   size_t bytes_ = 0;
@@ -114,6 +115,9 @@ bool is_activation(const std::string& op);
 bool is_arithmetic(const std::string& op);
 std::unique_ptr<Step> make_concat(Making& making);
 std::unique_ptr<Step> make_layer_norm(Making& making);
+// Replaces runs of contractions whose results between them leave the cache by one step each, at the last one's place. The step that runs each
+// instruction then; no memory is needed for what is passed on inside of a step.
+std::vector<std::int64_t> join_lines(const Region& region, const std::vector<Slot>& slots, std::vector<std::unique_ptr<Step>>& steps);
 // Any instruction, through the dispatcher.
 std::unique_ptr<Step> make_aten(Making& making);
 // The register whose memory the result can be, or -1.

@@ -3,68 +3,48 @@
 #include <ATen/ATen.h>
 
 #include "ops/forward.h"
-#include "ops/kernels/chain.h"
 #include "ops/kernels/try_panels.h"
 #include "ops/reference.h"
-#include "ops/region/plan.h"
+#include "ops/region/step_contraction.h"
 
 namespace fusible {
-namespace {
 
 using kernels::Chain;
 using kernels::PackedWeights;
 using kernels::Pixels;
 
-class ContractionStep : public Step {
- public:
-  ContractionStep(c10::intrusive_ptr<PackedContraction> contraction, Chain chain, std::int64_t x, std::int64_t y, Form form, Pixels pixels)
-      : contraction_(std::move(contraction)),
-        weights_(kernels::packed_weights(*contraction_)),
-        chain_(std::move(chain)),
-        x_(x),
-        y_(y),
-        form_(form),
-        pixels_(pixels) {
-    const Pixels out = weights_.out_pixels(pixels_);
-    collapse_ = chain_.rows_collapse(out.height * out.width);
-  }
+ContractionStep::ContractionStep(c10::intrusive_ptr<PackedContraction> contraction, Chain chain, std::vector<From> operands, From x, std::int64_t y,
+                                 Pixels pixels)
+    : contraction_(std::move(contraction)),
+      weights_(kernels::packed_weights(*contraction_)),
+      chain_(std::move(chain)),
+      operands_(std::move(operands)),
+      x_(x),
+      y_(y),
+      pixels_(pixels) {
+  const Pixels out = weights_.out_pixels(pixels_);
+  collapse_ = chain_.rows_collapse(out.height * out.width);
+}
 
-  std::int64_t scratch_floats() const override { return weights_.scratch_floats(pixels_); }
+void ContractionStep::bind(Frame& frame, std::vector<kernels::Step>& steps) const {
+  std::vector<const float*> data;
+  for (const auto& [reg, form] : operands_) data.push_back(frame.read(reg, form));
+  chain_.bind(data.data(), steps);
+}
 
-  void run(Frame& frame) const override {
-    std::vector<const float*> data;
-    for (const auto& [reg, form] : operands) data.push_back(frame.read(reg, form));
-    thread_local std::vector<kernels::Step> steps;
-    chain_.bind(data.data(), steps);
-    Pixels pixels = pixels_;
-    const float* x = nullptr;
-    // Images of few channels are copied anyway: from NCHW as well as from NHWC.
-    if (weights_.takes_planar() && frame.slot(x_).form == Form::tensor && frame.tensor(x_).is_contiguous()) {
-      pixels.planar = true;
-      x = frame.tensor(x_).const_data_ptr<float>();
-    } else {
-      x = frame.read(x_, form_);
-    }
-    weights_.run(x, pixels, frame.write(y_), weights_.out_channels(), steps, collapse_, frame.scratch(*this));
-  }
+const float* ContractionStep::read_x(Frame& frame, Pixels& pixels) const {
+  // Images of few channels are copied anyway: from NCHW as well as from NHWC.
+  pixels.planar = weights_.takes_planar() && frame.slot(x_.reg).form == Form::tensor && frame.tensor(x_.reg).is_contiguous();
+  return pixels.planar ? frame.tensor(x_.reg).const_data_ptr<float>() : frame.read(x_.reg, x_.form);
+}
 
-  struct From {
-    std::int64_t reg;
-    Form form;
-  };
-  std::vector<From> operands;
-
- private:
-  c10::intrusive_ptr<PackedContraction> contraction_;
-  const PackedWeights& weights_;
-  Chain chain_;
-  std::int64_t x_, y_;
-  Form form_;
-  Pixels pixels_;
-  bool collapse_;
-};
-
-}  // namespace
+void ContractionStep::run(Frame& frame) const {
+  thread_local std::vector<kernels::Step> steps;
+  bind(frame, steps);
+  Pixels pixels = pixels_;
+  const float* const x = read_x(frame, pixels);
+  weights_.run(x, pixels, frame.write(y_), weights_.out_channels(), steps, collapse_, frame.scratch(*this));
+}
 
 std::unique_ptr<Step> make_contraction(Making& making) {
   const std::string& name = making.instruction.op.name;
@@ -104,9 +84,8 @@ std::unique_ptr<Step> make_contraction(Making& making) {
   auto chain = Chain::plan(parse_post_ops(making.value(2).toStringRef()), described, view);
   if (!chain) return nullptr;
   making.made_form = form;
-  auto step = std::make_unique<ContractionStep>(contraction, std::move(*chain), x, making.instruction.result, form, pixels);
-  step->operands = std::move(operands);
-  return step;
+  return std::make_unique<ContractionStep>(contraction, std::move(*chain), std::move(operands), ContractionStep::From{x, form},
+                                           making.instruction.result, pixels);
 }
 
 }  // namespace fusible

@@ -37,66 +37,87 @@ void depthwise_rows(const DepthwiseTile& t) {
   if (at < t.channels) depthwise_block<M, 1, true>(t, at, t.channels - at);
 }
 
+void run_depthwise(const DepthwiseTile& t) {
+  static constexpr void (*kRows[])(const DepthwiseTile&) = {depthwise_rows<1>, depthwise_rows<2>, depthwise_rows<3>, depthwise_rows<4>};
+  kRows[t.m - 1](t);
+  run_chain(t.c, t.c_stride, t.m, t.channels, t.chain, t.steps, t.image, t.row, 0);
+}
+
 // Neighbours in a line read the same pixels: each is loaded once and meets every result that it belongs to. The order of each sum is that of
 // the taps, as above.
 template <int M, int N, int Width, int Stride, bool Part>
-inline void depthwise_line_block(const DepthwiseTile& t, std::int64_t at, std::int64_t part) {
-  constexpr int kPixels = (M - 1) * Stride + Width;
-  const auto read = [part](const float* p) { return Part ? load_part(p, part) : load(p); };
+inline void line_block(const DepthwiseLine& t, std::int64_t first, std::int64_t at, const Step* bounds) {
+  const std::int64_t part = t.channels - at;
   Vector sum[M][N];
   FUSIBLE_UNROLL for (int n = 0; n < N; ++n) FUSIBLE_UNROLL for (int m = 0; m < M; ++m) sum[m][n] = load(t.bias + at + n * kLanes);
-  for (std::int64_t tap = 0; tap < t.taps; tap += Width) {
+  const float* weights = t.weights + at;
+  for (std::int64_t line = 0; line < t.kernel_height; ++line) {
     Vector w[Width][N];
-    FUSIBLE_UNROLL for (int k = 0; k < Width; ++k) FUSIBLE_UNROLL for (int n = 0; n < N; ++n) w[k][n] =
-        load(t.weights + (tap + k) * t.weight_stride + at + n * kLanes);
-    FUSIBLE_UNROLL for (int p = 0; p < kPixels; ++p) {
+    FUSIBLE_UNROLL for (int k = 0; k < Width; ++k, next_row(weights, t.weight_stride)) FUSIBLE_UNROLL for (int n = 0; n < N; ++n) w[k][n] =
+        load(weights + n * kLanes);
+    const float* pixel = t.lines[line] + first * Stride * t.pixel_strides[line] + at;
+    FUSIBLE_UNROLL for (int p = 0; p < (M - 1) * Stride + Width; ++p, next_row(pixel, t.pixel_strides[line]))
+        FUSIBLE_UNROLL for (int n = 0; n < N; ++n) {
+      Vector x = Part ? load_part(pixel, part) : load(pixel + n * kLanes);
+      in_register(x);
       // Pixel p is tap k of result m where m * Stride + k == p.
-      const int m0 = p / Stride < M ? p / Stride : M - 1;
-      const float* const row = t.rows[(tap + p - m0 * Stride) * t.tap_stride + m0] + at;
-      FUSIBLE_UNROLL for (int n = 0; n < N; ++n) {
-        const Vector x = read(row + n * kLanes);
-        FUSIBLE_UNROLL for (int m = 0; m < M; ++m) {
-          const int k = p - m * Stride;
-          if (k >= 0 && k < Width) sum[m][n] += x * w[k][n];
-        }
+      FUSIBLE_UNROLL for (int m = 0; m < M; ++m) {
+        const int k = p - m * Stride;
+        if (k >= 0 && k < Width) sum[m][n] += x * w[k][n];
       }
     }
   }
-  FUSIBLE_UNROLL for (int m = 0; m < M; ++m) FUSIBLE_UNROLL for (int n = 0; n < N; ++n) {
-    float* c = t.c + m * t.c_stride + at + n * kLanes;
-    Part ? store_part(c, sum[m][n], part) : store(c, sum[m][n]);
+  if (bounds) {
+    const Vector low = splat(bounds->a), high = splat(bounds->b);
+    FUSIBLE_UNROLL for (int m = 0; m < M; ++m) FUSIBLE_UNROLL for (int n = 0; n < N; ++n) sum[m][n] = at_most(at_least(sum[m][n], low), high);
+  }
+  float* c = t.c + first * t.c_stride + at;
+  FUSIBLE_UNROLL for (int m = 0; m < M; ++m, next_row(c, t.c_stride)) FUSIBLE_UNROLL for (int n = 0; n < N; ++n) {
+    if (Part) store_part(c, sum[m][n], part);
+    else store(c + n * kLanes, sum[m][n]);
   }
 }
 
-template <int M, int Width, int Stride>
-void depthwise_line(const DepthwiseTile& t) {
-  constexpr int kVectors = kLanes == 16 && Width < 7 ? 2 : 1;
-  std::int64_t at = 0;
-  for (; at + kVectors * kLanes <= t.channels; at += kVectors * kLanes) depthwise_line_block<M, kVectors, Width, Stride, false>(t, at, 0);
-  for (; at + kLanes <= t.channels; at += kLanes) depthwise_line_block<M, 1, Width, Stride, false>(t, at, 0);
-  if (at < t.channels) depthwise_line_block<M, 1, Width, Stride, true>(t, at, t.channels - at);
+template <int N, int Width, int Stride, bool Part>
+inline void line_blocks(const DepthwiseLine& t, std::int64_t at, const Step* bounds) {
+  std::int64_t first = 0;
+  for (; first + 4 <= t.count; first += 4) line_block<4, N, Width, Stride, Part>(t, first, at, bounds);
+  for (; first < t.count; ++first) line_block<1, N, Width, Stride, Part>(t, first, at, bounds);
 }
 
-using Depthwise = void (*)(const DepthwiseTile&);
+// Vectors of channels that a block takes: its sums and the weights of a kernel row stay in registers.
+constexpr int line_vectors(int width) { return kLanes < 16 ? 1 : width < 7 ? 3 : 2; }
 
+template <int N, int Width, int Stride>
+inline void line_channels(const DepthwiseLine& t, std::int64_t at, const Step* bounds) {
+  for (; at + N * kLanes <= t.channels; at += N * kLanes) line_blocks<N, Width, Stride, false>(t, at, bounds);
+  if constexpr (N > 1) return line_channels<N - 1, Width, Stride>(t, at, bounds);
+  if (at < t.channels) line_blocks<1, Width, Stride, true>(t, at, bounds);
+}
+
+// The chain's head, where it is bounds, is taken in registers, the rest on the stored rows.
 template <int Width, int Stride>
-constexpr Depthwise kLine[kDepthwiseRows] = {depthwise_line<1, Width, Stride>, depthwise_line<2, Width, Stride>, depthwise_line<3, Width, Stride>,
-                                             depthwise_line<4, Width, Stride>};
-
-Depthwise depthwise_kernel(const DepthwiseTile& t) {
-  static constexpr Depthwise kAnyRows[] = {depthwise_rows<1>, depthwise_rows<2>, depthwise_rows<3>, depthwise_rows<4>};
-  if (t.line_width == 3 && t.line_stride == 1) return kLine<3, 1>[t.m - 1];
-  if (t.line_width == 3 && t.line_stride == 2) return kLine<3, 2>[t.m - 1];
-  if (t.line_width == 5 && t.line_stride == 1) return kLine<5, 1>[t.m - 1];
-  if (t.line_width == 5 && t.line_stride == 2) return kLine<5, 2>[t.m - 1];
-  if (t.line_width == 7 && t.line_stride == 1) return kLine<7, 1>[t.m - 1];
-  return kAnyRows[t.m - 1];
+void depthwise_line(const DepthwiseLine& t) {
+  const bool bounded = t.steps && t.chain->kind == StepKind::clamp;
+  line_channels<line_vectors(Width), Width, Stride>(t, 0, bounded ? t.chain : nullptr);
+  run_chain(t.c, t.c_stride, t.count, t.channels, t.chain + bounded, t.steps - bounded, t.image, t.row, t.channel);
 }
 
-void run_depthwise(const DepthwiseTile& t) {
-  depthwise_kernel(t)(t);
-  run_chain(t.c, t.c_stride, t.m, t.channels, t.chain, t.steps, t.image, t.row, 0);
+using LineKernel = void (*)(const DepthwiseLine&);
+
+// Null for kernels that are not made.
+LineKernel line_kernel(std::int64_t width, std::int64_t stride) {
+  if (width == 3 && stride == 1) return depthwise_line<3, 1>;
+  if (width == 3 && stride == 2) return depthwise_line<3, 2>;
+  if (width == 5 && stride == 1) return depthwise_line<5, 1>;
+  if (width == 5 && stride == 2) return depthwise_line<5, 2>;
+  if (width == 7 && stride == 1) return depthwise_line<7, 1>;
+  return nullptr;
 }
+
+bool has_line(std::int64_t width, std::int64_t stride) { return line_kernel(width, stride); }
+
+void run_depthwise_line(const DepthwiseLine& t) { line_kernel(t.kernel_width, t.stride)(t); }
 
 // ATen's max keeps a NaN wherever it stands among the taps.
 inline Vector max_or_nan(Vector best, Vector x) { return (x > best) | (x != x) ? x : best; }

@@ -15,6 +15,8 @@ const Isa FUSIBLE_TABLE = {
     kDepthwiseRows,
     run_tile,
     run_depthwise,
+    has_line,
+    run_depthwise_line,
     run_pool,
     [](float* c, std::int64_t c_stride, std::int64_t m, std::int64_t channels, const Step* chain, std::int32_t steps, std::int64_t image,
        std::int64_t row) { run_chain(c, c_stride, m, channels, chain, steps, image, row, 0); },

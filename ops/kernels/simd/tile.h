@@ -15,13 +15,30 @@ constexpr int most_rows(int vectors) { return kAccumulators / vectors < kMostRow
 
 #define FUSIBLE_UNROLL _Pragma("GCC unroll 16")
 
+// Hides how `p` was computed: else the compiler works out the addresses of all rows before the first is used, and spills them.
+template <typename T>
+inline void next_row(T*& p, std::int64_t stride) {
+  p += stride;
+  asm("" : "+r"(p));
+}
+
+// Keeps what was loaded: else the compiler loads it again at each use.
+inline void in_register([[maybe_unused]] Vector& x) {
+#if FUSIBLE_LANES == 16
+  asm("" : "+v"(x));
+#endif
+}
+
 template <int M, int N>
 void multiply(const Tile& t, float* c, std::int64_t c_stride, const float* added, std::int64_t added_stride, const Step* bounds) {
   Vector sum[M][N];
-  const float* const start = t.resume ? c : t.bias;
-  const std::int64_t start_stride = t.resume ? c_stride : 0;
-  FUSIBLE_UNROLL for (int m = 0; m < M; ++m) FUSIBLE_UNROLL for (int n = 0; n < N; ++n) sum[m][n] =
-      load(start + m * start_stride + n * kLanes);
+  if (t.resume) {
+    const float* from = c;
+    FUSIBLE_UNROLL for (int m = 0; m < M; ++m, next_row(from, c_stride)) FUSIBLE_UNROLL for (int n = 0; n < N; ++n) sum[m][n] =
+        load(from + n * kLanes);
+  } else {
+    FUSIBLE_UNROLL for (int n = 0; n < N; ++n) FUSIBLE_UNROLL for (int m = 0; m < M; ++m) sum[m][n] = load(t.bias + n * kLanes);
+  }
   const float* w = t.weights;
   const float* next = t.prefetch;
   for (std::int64_t tap = 0; tap < t.taps; ++tap) {
@@ -43,14 +60,14 @@ void multiply(const Tile& t, float* c, std::int64_t c_stride, const float* added
     }
   }
   if (added)
-    FUSIBLE_UNROLL for (int m = 0; m < M; ++m) FUSIBLE_UNROLL for (int n = 0; n < N; ++n) sum[m][n] +=
-        load(added + m * added_stride + n * kLanes);
+    FUSIBLE_UNROLL for (int m = 0; m < M; ++m, next_row(added, added_stride)) FUSIBLE_UNROLL for (int n = 0; n < N; ++n) sum[m][n] +=
+        load(added + n * kLanes);
   if (bounds) {
     const Vector low = splat(bounds->a), high = splat(bounds->b);
     FUSIBLE_UNROLL for (int m = 0; m < M; ++m) FUSIBLE_UNROLL for (int n = 0; n < N; ++n) sum[m][n] =
         at_most(at_least(sum[m][n], low), high);
   }
-  FUSIBLE_UNROLL for (int m = 0; m < M; ++m) FUSIBLE_UNROLL for (int n = 0; n < N; ++n) store(c + m * c_stride + n * kLanes, sum[m][n]);
+  FUSIBLE_UNROLL for (int m = 0; m < M; ++m, next_row(c, c_stride)) FUSIBLE_UNROLL for (int n = 0; n < N; ++n) store(c + n * kLanes, sum[m][n]);
 }
 
 using Multiply = void (*)(const Tile&, float*, std::int64_t, const float*, std::int64_t, const Step*);
