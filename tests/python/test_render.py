@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import shutil
@@ -241,6 +242,45 @@ def test_the_page_works_in_a_browser(style, tmp_path):
     text = dom(page, "#finding=0&dark")
     assert 'class="dark"' in text and "second use: aten::add" in text and text.count('class="finding') == 3
     assert 'class="src hit"' in text and "<svg" in text and "layers" in text
+
+
+DRIVE = """<script>{
+const list = () => [...document.querySelectorAll("#findings .finding .tag")].map((tag) => tag.textContent).join(" ");
+const press = (key, target = document.body) => target.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
+const type = (text) => { search.value = text; search.dispatchEvent(new Event("input")); };
+const chosen = () => (document.querySelector("#findings .chosen") || { dataset: {} }).dataset.index;
+const search = document.getElementById("search"), button = document.querySelector("#codes button"), seen = {};
+seen.all = list();
+seen.code = button.textContent.split(" ")[0];
+button.click(); seen.filtered = list(); seen.pressed = button.getAttribute("aria-pressed");
+button.click(); seen.unfiltered = list();
+press("/"); seen.focus = document.activeElement.id;
+type("second use"); seen.found = list();
+press("Enter", search); seen.opened = document.querySelector("#detail h2").textContent;
+type("no such words"); seen.none = document.getElementById("findings").textContent;
+press("Escape"); seen.cleared = list() + search.value;
+press("n"); press("n"); seen.next = chosen();
+press("p"); seen.previous = chosen();
+document.querySelector("#tree [data-path='head']").click(); seen.module = document.querySelector("#detail h2").textContent;
+const model = document.getElementById("model"); model.value = 1; model.dispatchEvent(new Event("change"));
+seen.other = list();
+document.body.dataset.seen = JSON.stringify(seen);
+}</script></body>"""
+
+
+@pytest.mark.skipif(browser() is None, reason="needs Debian's chromium")
+def test_the_page_is_searched_filtered_and_read_from_the_keyboard(style, tmp_path):
+    first, second = list(REPORTS.values())[:2]
+    page = tmp_path / "report.html"
+    page.write_text(render("html", list(REPORTS.values()), style).replace("</body>", DRIVE), encoding="utf-8")
+    seen = json.loads(html.unescape(re.search(r'data-seen="([^"]*)"', dom(page)).group(1)))
+    codes = [d.code for d in first.diagnostics]
+    assert seen["all"].split() == seen["unfiltered"].split() == seen["cleared"].split() == codes and len(codes) == 3
+    assert seen["filtered"].split() == [code for code in codes if code == seen["code"]] and seen["pressed"] == "true"
+    assert seen["focus"] == "search" and seen["found"] == "FUS201" and seen["opened"].startswith("FUS201 second-use")
+    assert seen["none"] == "No finding matches."
+    assert (seen["next"], seen["previous"], seen["module"]) == ("1", "0", "head")
+    assert seen["other"].split() == [d.code for d in second.diagnostics]
 
 
 @pytest.mark.skipif(browser() is None, reason="needs Debian's chromium")
