@@ -8,14 +8,19 @@ DEEPEST = 1000  # a module tree, or a nested constant, of a real model stays bel
 _MUTATES = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "BUILD"}
 _PUTS = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}
 _GETS = {"GET", "BINGET", "LONG_BINGET"}
+# Opcodes that can put one object into another. Each adds at most one level.
+_NESTING = "".join(opcode.code for opcode in pickletools.opcodes if opcode.stack_before and opcode.stack_after and opcode.name not in _PUTS).encode("latin-1")
 
 
 def pickle_depth(data: bytes) -> int:
     """Depth of the object that a pickle builds, by a walk over its opcodes; up to where it is damaged, since torch reads no further.
 
     Each item of the stack is (depth, whether it came from the memo). A container that grows after it was remembered could nest without the stack
-    showing it; torch never writes that, so it counts as too deep.
+    showing it; torch never writes that, so it counts as too deep. A pickle with too few opcodes to nest deeper than DEEPEST is not walked: their
+    number, an upper bound, is the answer.
     """
+    if (bound := len(data) - len(data.translate(None, _NESTING))) <= DEEPEST:
+        return bound
     stack: list[tuple[int, bool] | None] = []  # None is a mark
     memo: dict[object, int] = {}
     deepest = 0
