@@ -1,6 +1,5 @@
 // load -> normalize -> facts -> match, decide -> rewrite -> regions -> layout -> install -> report, and verify around it.
 
-#include <chrono>
 
 #include "passes/benefit.h"
 #include "passes/dead_code.h"
@@ -12,35 +11,13 @@
 #include "passes/regions.h"
 #include "passes/report_notes.h"
 #include "passes/rewrite.h"
+#include "passes/stopwatch.h"
 #include "passes/sample.h"
 #include "passes/verify.h"
 
 namespace fusible {
 
 namespace {
-
-class Stopwatch {
- public:
-  explicit Stopwatch(const Options& options) : progress_(options.progress) {}
-  void stage(const std::string& name, double share) {
-    finish();
-    name_ = name;
-    if (progress_) progress_(name, share);
-  }
-  void finish() {
-    const auto now = std::chrono::steady_clock::now();
-    if (!name_.empty()) timings_[name_] += std::chrono::duration<double, std::milli>(now - start_).count();
-    name_.clear();
-    start_ = now;
-  }
-  const std::map<std::string, double>& timings() const { return timings_; }
-
- private:
-  std::function<void(const std::string&, double)> progress_;
-  std::string name_;
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-  std::map<std::string, double> timings_;
-};
 
 // Everything up to the decisions: what lint reports and fuse applies.
 struct Analysis {
@@ -300,13 +277,9 @@ bool wants_verify(const Module& module, const Options& options) {
 
 }  // namespace
 
-Report lint(const Module& module, const Options& options) {
-  if (auto stored = report(module)) {
-    stored->diagnostics.push_back(module_note(codes::already_fused, "the module was made by fuse already; this is the report of that fuse",
-                                              "a module that was not fused yet", "a stored report", "fuse the original again after it changes"));
-    return *stored;
-  }
-  Stopwatch clock(options);
+namespace {
+
+Report lint_new(const Module& module, const Options& options, Stopwatch& clock) {
   const auto held = matcher_for(options);
   const patterns::Matcher& matcher = *held;
   const auto analysis = analyse(module, options, matcher, {}, clock);
@@ -317,10 +290,8 @@ Report lint(const Module& module, const Options& options) {
   return result;
 }
 
-Fused fuse(const Module& module, const Options& options) {
-  if (auto stored = report(module)) return {module, *stored};
+Fused fuse_new(const Module& module, const Options& options, Stopwatch& clock) {
   const bool verify = wants_verify(module, options);
-  Stopwatch clock(options);
   const auto held = matcher_for(options);
   const patterns::Matcher& matcher = *held;
   Declined declined;
@@ -345,6 +316,24 @@ Fused fuse(const Module& module, const Options& options) {
   set_report(fused.module, result.to_json());
   fused.report = std::move(result);
   return fused;
+}
+
+}  // namespace
+
+Report lint(const Module& module, const Options& options) {
+  if (auto stored = report(module)) {
+    stored->diagnostics.push_back(module_note(codes::already_fused, "the module was made by fuse already; this is the report of that fuse",
+                                              "a module that was not fused yet", "a stored report", "fuse the original again after it changes"));
+    return *stored;
+  }
+  Stopwatch clock(options);
+  return clock.watch("lint", [&] { return lint_new(module, options, clock); });
+}
+
+Fused fuse(const Module& module, const Options& options) {
+  if (auto stored = report(module)) return {module, *stored};
+  Stopwatch clock(options);
+  return clock.watch("fuse", [&] { return fuse_new(module, options, clock); });
 }
 
 std::optional<Report> report(const Module& module) {

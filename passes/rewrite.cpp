@@ -1,6 +1,9 @@
 #include "passes/rewrite.h"
-#include "passes/dead_code.h"
 
+#include "passes/dead_code.h"
+#include "passes/findings.h"
+
+#include <new>
 #include <sstream>
 
 #include <ATen/core/custom_class.h>
@@ -25,6 +28,13 @@ Value* packed_attribute(Graph& graph, const std::string& name, std::map<std::str
   if (value) return value;
   value = root_attribute(graph, name, c10::getCustomClassType<c10::intrusive_ptr<PackedContraction>>())->setDebugName("packed" + name);
   return value;
+}
+
+std::string place_of(const Chain& chain, const MethodGraph& method) {
+  const Site site = site_of(chain.anchor, method.name);
+  std::string where = site.module_path.empty() ? method.name : site.module_path;
+  if (site.location.line) where += ", " + site.location.file + ":" + std::to_string(site.location.line);
+  return chain.pattern() + " (" + where + ")";
 }
 
 }  // namespace
@@ -97,12 +107,21 @@ void rewrite(MethodGraph& method, const Decision& decision, const Options& optio
   Graph& graph = *method.graph;
   std::map<std::string, Value*> known;
   Results results;
-  for (const auto& chain : decision.chains) {
+  const auto emit = [&](const Chain& chain) {
     if (options.target == "aten") {
       results.replace(chain.root()->output(), emit_stock(graph, chain, results.current(chain.input)));
     } else {
       Value* packed = packed_attribute(graph, store.add(chain.spec, affines_of(chain)), known);
       emit_operator(graph, "fusible::" + chain.entry->name, {chain.input, packed}, chain, results);
+    }
+  };
+  for (const auto& chain : decision.chains) {
+    try {
+      emit(chain);
+    } catch (const c10::Error& error) {
+      throw SequenceFailed(place_of(chain, method), error.what_without_backtrace());
+    } catch (const std::bad_alloc&) {
+      throw SequenceFailed(place_of(chain, method), "out of memory");
     }
   }
   for (const auto& rule : decision.rules) emit_rule(graph, rule);

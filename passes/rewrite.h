@@ -1,6 +1,7 @@
 #pragma once
 
 #include <map>
+#include <stdexcept>
 #include <string>
 #include <unordered_map>
 
@@ -20,7 +21,13 @@ class PackedStore {
   std::map<std::string, c10::intrusive_ptr<PackedContraction>> objects_;
 };
 
-// Applies a decision: every chain becomes one operator at its root, then what it replaced is removed.
+// A sequence whose operator could not be made: its weights do not fit in memory, mostly.
+struct SequenceFailed : std::runtime_error {
+  SequenceFailed(std::string which, const std::string& reason) : std::runtime_error(reason), sequence(std::move(which)) {}
+  std::string sequence;  // "conv+batch_norm (layers.0.conv, model.py:12)"
+};
+
+// Applies a decision: every chain becomes one operator at its root, then what it replaced is removed. Throws SequenceFailed.
 void rewrite(MethodGraph& method, const Decision& decision, const Options& options, PackedStore& store);
 
 // What stands for the results of the chains that were rewritten already: inputs and operands of others.

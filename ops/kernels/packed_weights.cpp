@@ -81,8 +81,17 @@ std::int64_t PackedWeights::panel_width(std::int64_t panel) const { return std::
 
 void PackedWeights::prepare() const { fits_winograd() ? winograd_weights() : packed(); }
 
+at::Tensor PackedWeights::made(const std::function<at::Tensor()>& make) const {
+  try {
+    return make();
+  } catch (const c10::Error& error) {
+    const std::string reason = error.what_without_backtrace();
+    TORCH_CHECK(false, "packing the weight ", at::IntArrayRef(shape_), " of a fused operator failed, the next call tries again: ", reason.substr(0, reason.find('\n')));
+  }
+}
+
 const at::Tensor& PackedWeights::packed() const {
-  std::call_once(packed_once_, [this] { packed_ = pack(dense_.contiguous()); });
+  std::call_once(packed_once_, [this] { packed_ = made([this] { return pack(dense_.contiguous()); }); });
   return packed_;
 }
 

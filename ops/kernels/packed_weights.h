@@ -2,6 +2,7 @@
 
 // Weights as the micro-kernels read them, and the loop nests over them. fp32.
 
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -71,6 +72,7 @@ class FUSIBLE_API PackedWeights : public PackedState {
   Job job_of(const float* x, const Pixels& pixels, float* y, std::int64_t y_stride, const std::vector<Step>& chain) const;
   const at::Tensor& packed() const;
   at::Tensor pack(const at::Tensor& weight) const;
+  at::Tensor made(const std::function<at::Tensor()>& make) const;  // names the weight when memory runs out
   std::int64_t panels() const { return (out_ + panel_ - 1) / panel_; }
   std::int64_t panel_width(std::int64_t panel) const;
   std::int64_t depth() const { return kernel_[0] * kernel_[1] * in_; }
@@ -81,6 +83,7 @@ class FUSIBLE_API PackedWeights : public PackedState {
   bool fits_winograd() const;
   bool takes_winograd(const Pixels& out) const;
   bool transforms_first(const Pixels& out) const;
+  at::Tensor transform_weights() const;
   const at::Tensor& winograd_weights() const;
   bool run_winograd(const Job& job, float* scratch) const;
   bool transform_tiles(const Job& job, std::int64_t image, std::int64_t first, std::int64_t count, float* v, std::int64_t v_stride) const;

@@ -50,16 +50,19 @@ bool PackedWeights::transforms_first(const Pixels& out) const {
 }
 
 // U = G g Gt with G = [1 0 0; 1/2 1/2 1/2; 1/2 -1/2 1/2; 0 0 1], in float64.
+// [panel][16][in][panel width]
+at::Tensor PackedWeights::transform_weights() const {
+  const at::Tensor g = at::tensor({1.0, 0.0, 0.0, 0.5, 0.5, 0.5, 0.5, -0.5, 0.5, 0.0, 0.0, 1.0}, at::kDouble).view({4, 3});
+  const at::Tensor transformed = at::matmul(at::matmul(g, dense_.to(at::kDouble)), g.t()).to(at::kFloat);  // [out, in, 4, 4]
+  const at::Tensor rows = transformed.permute({2, 3, 1, 0}).reshape({kProducts, in_, out_});
+  std::vector<at::Tensor> panels_of;
+  for (std::int64_t panel = 0; panel < panels(); ++panel)
+    panels_of.push_back(rows.narrow(2, panel * panel_, panel_width(panel)).contiguous().view(-1));
+  return at::cat(panels_of);
+}
+
 const at::Tensor& PackedWeights::winograd_weights() const {
-  std::call_once(winograd_once_, [this] {
-    const at::Tensor g = at::tensor({1.0, 0.0, 0.0, 0.5, 0.5, 0.5, 0.5, -0.5, 0.5, 0.0, 0.0, 1.0}, at::kDouble).view({4, 3});
-    const at::Tensor transformed = at::matmul(at::matmul(g, dense_.to(at::kDouble)), g.t()).to(at::kFloat);  // [out, in, 4, 4]
-    const at::Tensor rows = transformed.permute({2, 3, 1, 0}).reshape({kProducts, in_, out_});
-    std::vector<at::Tensor> panels_of;
-    for (std::int64_t panel = 0; panel < panels(); ++panel)
-      panels_of.push_back(rows.narrow(2, panel * panel_, panel_width(panel)).contiguous().view(-1));
-    winograd_ = at::cat(panels_of);
-  });
+  std::call_once(winograd_once_, [this] { winograd_ = made([this] { return transform_weights(); }); });
   return winograd_;
 }
 

@@ -5,8 +5,8 @@
     python tests/mutation/check.py --only affine        # those whose file, name or rule holds "affine", again
     python tests/mutation/check.py --all --jobs 4       # every mutant again, four processes at once
 
-A mutant is met by the ctest cases that reach its place (measured once per build), the quickest first, until one fails. Results are kept in
-results.json as they come, so an interrupted run goes on where it stopped. Exit 0: every mutant turned a case red, 1: some did not,
+A mutant is met by the ctest cases, then by the pytest files, that reach its place (measured once per build), the quickest first, until one
+fails. Results are kept in results.json as they come, so an interrupted run goes on where it stopped. Exit 0: every mutant turned a case red, 1: some did not,
 2: the mutants do not fit the sources, the build failed, or a case is red without a mutant.
 """
 from __future__ import annotations
@@ -19,6 +19,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,6 +33,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 RESULTS = pathlib.Path(__file__).parent / "results.json"
 # Each takes longer than all others together, and shows nothing about a rule that no other case shows.
 LEFT_OUT = ["ops.Conv.MatchesAten*", "*ParserErr*", "patterns.Cost*"]
+# What holds the rules of the passes from outside; each file is one case.
+PYTEST_FILES = ["test_soundness", "test_soundness_folds", "test_soundness_modules", "test_api", "test_families", "test_provenance", "test_gradients",
+                "test_regions", "test_jit_pass"]
 # A case that takes less than this many seconds is run before all that take longer.
 CLASSES = (0.15, 0.8, 5)
 
@@ -71,8 +75,14 @@ def write_tree(mutants: list[Mutant], tree: pathlib.Path) -> None:
 
 def build(tree: pathlib.Path, targets: list[str], jobs: int) -> None:
     output = tree / "build"  # as in the repository itself, so that ccache knows what has no mutant
-    commands = [["cmake", "-S", str(tree), "-B", str(output), "-G", "Ninja", "-DFUSIBLE_PYTHON=OFF", "-DFUSIBLE_TESTS=ON",
-                 f"-DPython3_EXECUTABLE={sys.executable}"], ["cmake", "--build", str(output), "--parallel", str(jobs), "--target", *targets]]
+    package = output / "package/fusible"
+    shutil.copytree(tree / "python/fusible", package, dirs_exist_ok=True)
+    commands = [["cmake", "-S", str(tree), "-B", str(output), "-G", "Ninja", "-DFUSIBLE_PACKAGE_LAYOUT=ON", "-DCMAKE_INSTALL_LIBDIR=lib",
+                 "-DFUSIBLE_TESTS=ON", f"-DPython3_EXECUTABLE={sys.executable}"],
+                ["cmake", "--build", str(output), "--parallel", str(jobs), "--target", *targets],
+                ["cmake", "--install", str(output), "--prefix", str(package), "--component", "fusible"]]
+    if targets != ["all"]:
+        commands.pop()
     for command in commands:
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
@@ -80,10 +90,11 @@ def build(tree: pathlib.Path, targets: list[str], jobs: int) -> None:
 
 
 class Case:
-    """One ctest case: a gtest filter, or a command of its own."""
+    """One ctest case: a gtest filter, or a command of its own; or one pytest file."""
 
-    def __init__(self, entry: dict):
+    def __init__(self, entry: dict, environment: dict[str, str] | None = None):
         self.name: str = entry["name"]
+        self.environment = environment or {}
         self.command: list[str] = [part for part in entry["command"] if not part.startswith("--gtest")]
         filters = [part.removeprefix("--gtest_filter=") for part in entry["command"] if part.startswith("--gtest_filter=")]
         self.filter = filters[0] if filters else None
@@ -110,11 +121,20 @@ def run(command: list[str], environment: dict[str, str], limit: float) -> tuple[
     return "timed out" if code is None else "passed" if code == 0 else "crashed" if code < 0 else "failed", text
 
 
+def pytest_cases(tree: pathlib.Path) -> list[Case]:
+    def case(name: str) -> Case:
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-W", "ignore", "-p", "no:cacheprovider", str(tree / f"tests/python/{name}.py")]
+        return Case({"name": f"python.{name}", "command": command}, {"PYTHONPATH": str(tree / "build/package")})
+
+    return [case(name) for name in PYTEST_FILES] if (tree / "build/package/fusible/lib").is_dir() else []
+
+
 def cases_of(tree: pathlib.Path, jobs: int) -> list[Case]:
-    """Every ctest case with its time and the places that it reaches, from a run without a mutant, which must be green."""
+    """Every ctest case and pytest file with its time and the places that it reaches, from a run without a mutant, which must be green."""
     shown = subprocess.run(["ctest", "--test-dir", str(tree / "build"), "--show-only=json-v1"], capture_output=True, text=True, check=True)
     cases = [Case(entry) for entry in json.loads(shown.stdout)["tests"] if pathlib.Path(entry.get("command", ["-"])[0]).is_file()]
     cases = [case for case in cases if not any(fnmatch.fnmatch(case.name, pattern) for pattern in LEFT_OUT)]
+    cases += pytest_cases(tree)
     libraries = sorted(path for path in (tree / "build").rglob("*") if path.is_file() and os.access(path, os.X_OK) and "CMakeFiles" not in path.parts)
     stamp = [[str(path), path.stat().st_mtime_ns] for path in libraries]
     kept = tree / "build/reached.json"
@@ -129,7 +149,7 @@ def cases_of(tree: pathlib.Path, jobs: int) -> list[Case]:
             file = pathlib.Path(temporary, "reached")
             filtered = [f"--gtest_filter={case.filter}"] if case.filter else []
             begin = time.monotonic()
-            outcome, output = run([*case.command, *filtered], {"FUSIBLE_MUTANT_TRACE": str(file)}, 900)
+            outcome, output = run([*case.command, *filtered], {**case.environment, "FUSIBLE_MUTANT_TRACE": str(file)}, 900)
             own = re.search(r"ran\. \((\d+) ms total\)", output)  # without the start of the process, which the cases of a batch share
             case.seconds = int(own[1]) / 1000 if own else time.monotonic() - begin
             case.reaches = {int(line) for line in file.read_text().split()} if file.is_file() else set()
@@ -159,11 +179,13 @@ def judge(mutant: Mutant, cases: list[Case]) -> dict[str, str]:
     result = {"digest": mutant.digest, "rule": mutant.rule, "listed in": mutant.listed_in, "outcome": "survived" if met else "not reached"}
     for group in batches(met):
         filtered = [f"--gtest_filter={':'.join(case.filter for case in group)}", "--gtest_fail_fast"] if group[0].filter else []
-        outcome, output = run([*group[0].command, *filtered], {"FUSIBLE_MUTANT": str(mutant.number)}, 30 + 10 * sum(case.seconds for case in group))
+        outcome, output = run([*group[0].command, *filtered], {**group[0].environment, "FUSIBLE_MUTANT": str(mutant.number)},
+                              30 + 10 * sum(case.seconds for case in group))
         if outcome == "passed":
             continue
         result["outcome"] = outcome
         named = re.findall(r"^\[  FAILED  \] ([^\s,]+)" if outcome == "failed" else r"^\[ RUN      \] (\S+)", output, re.M)
+        named += re.findall(r"^FAILED (\S+)", output, re.M)
         test = (named[0] if outcome == "failed" else named[-1]) if named else ""
         result["killed by"] = next((case.name for case in group if case.filter == test), test or group[0].name)
         break
@@ -203,8 +225,10 @@ def check(mutants: list[Mutant], asked: list[Mutant], tree: pathlib.Path, target
             progress(f"{done} of {len(asked)}, {(time.monotonic() - begin) / done * (len(asked) - done) / 60:.0f} minutes to go")
     finally:
         pool.shutdown(cancel_futures=True)
-    left = [key for key, result in results.items() if "killed by" not in result]
-    print(f"{len(results) - len(left)} of {len(results)} mutants turned a case red; {len(asked)} run in {(time.monotonic() - begin) / 60:.1f} minutes")
+    equivalent = {mutant.key for mutant in mutants if mutant.equivalent}
+    left = [key for key, result in results.items() if "killed by" not in result and key not in equivalent]
+    red = sum("killed by" in result for result in results.values())
+    print(f"{red} of {len(results)} mutants turned a case red, {len(results) - red - len(left)} cannot be seen; {len(asked)} run in {(time.monotonic() - begin) / 60:.1f} minutes")
     for key in left:
         print(f"{results[key]['outcome']}: {key}")
     return 1 if left else 0

@@ -11,6 +11,7 @@ A file of mutants/ speaks of one area:
     mutated  = "wide(operands[3])"
 
 `kind = "statement"` replaces a statement by one (or, without `mutated`, by none); the default is an expression. `file` may stand at a mutant.
+`equivalent` says why no case can see it, where none can.
 """
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ import tomllib
 import zlib
 
 FOLDER = pathlib.Path(__file__).parent / "mutants"
-KEYS = {"name", "rule", "original", "mutated", "kind", "within", "file"}
+KEYS = {"name", "rule", "original", "mutated", "kind", "within", "file", "equivalent"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Mutant:
     kind: str
     within: str
     listed_in: str
+    equivalent: str = ""
 
     @property
     def key(self) -> str:
@@ -74,7 +76,7 @@ def listed(folder: pathlib.Path = FOLDER) -> list[Mutant]:
             if unknown:
                 raise ValueError(f"{path.name}: a mutant may hold {', '.join(sorted(KEYS))}, found {', '.join(sorted(unknown))}")
             mutant = Mutant(entry["name"], entry["rule"], entry.get("file", area.get("file", "")), entry["original"], entry.get("mutated", ""),
-                            entry.get("kind", "expression"), entry.get("within", ""), path.name)
+                            entry.get("kind", "expression"), entry.get("within", ""), path.name, entry.get("equivalent", ""))
             if mutant.kind not in ("expression", "statement"):
                 raise ValueError(f"{path.name}: '{mutant.name}': kind expression or statement was needed, found '{mutant.kind}'")
             if mutant.kind == "expression" and not mutant.mutated:

@@ -1,5 +1,6 @@
 """Faults while a module is fused or written: the module and the file stay whole, and the message says where it stopped."""
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -83,3 +84,38 @@ def test_an_exception_in_the_caller_s_progress_leaves_the_module_whole(scripted,
             with pytest.raises(ZeroDivisionError, match=stages[last]):
                 fusible.fuse(scripted, (x,), progress=stop)
             assert_same_bits(scripted(x), before)
+
+
+OUT_OF_MEMORY = """
+import re, resource, sys
+import fusible, torch
+from torch import nn
+
+torch.manual_seed(0)
+model = nn.Sequential(nn.Conv2d(2048, 2048, 3, bias=False), nn.BatchNorm2d(2048), nn.ReLU()).eval()  # 151 MB of weights
+scripted = torch.jit.script(model)
+x = torch.randn(1, 2048, 12, 12).contiguous(memory_format=torch.channels_last)
+with torch.no_grad():
+    before = scripted(x)
+    fused = fusible.fuse(scripted) if sys.argv[1] == "pack" else None
+    held = int(re.search(r"VmSize:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
+    resource.setrlimit(resource.RLIMIT_AS, (held + (100 << 20), resource.RLIM_INFINITY))
+    try:
+        fused(x) if fused else fusible.fuse(scripted)
+    except RuntimeError if fused else fusible.FusibleError as error:
+        print("said:", error)
+    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    after = (fused or scripted)(x)
+    print("equal:", bool((after - before).abs().max() <= 1e-5 * before.abs().max()))
+"""
+
+
+@pytest.mark.parametrize("stage, says", [
+    ("fuse", r"fuse failed in stage rewrite at conv\+batch_norm\+relu \(0.*can't allocate memory.*the module is as it was"),
+    ("pack", r"packing the weight \[2048, 2048, 3, 3\] of a fused operator failed.*can't allocate memory"),
+])
+def test_memory_that_runs_out_is_named_with_its_place_and_breaks_nothing(stage, says):
+    path = str(Path(fusible.__file__).parents[1])
+    result = subprocess.run([sys.executable, "-c", OUT_OF_MEMORY, stage], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
+    assert re.search("said: .*" + says if stage == "fuse" else says, result.stdout), result.stdout + result.stderr
+    assert "equal: True" in result.stdout
