@@ -77,7 +77,7 @@ def build(tree: pathlib.Path, targets: list[str], jobs: int) -> None:
     output = tree / "build"  # as in the repository itself, so that ccache knows what has no mutant
     package = output / "package/fusible"
     shutil.copytree(tree / "python/fusible", package, dirs_exist_ok=True)
-    commands = [["cmake", "-S", str(tree), "-B", str(output), "-G", "Ninja", "-DFUSIBLE_PACKAGE_LAYOUT=ON", "-DCMAKE_INSTALL_LIBDIR=lib",
+    commands = [["cmake", "-S", str(tree), "-B", str(output), "-G", "Ninja", "-DFUSIBLE_PYTHON=ON", "-DFUSIBLE_PACKAGE_LAYOUT=ON", "-DCMAKE_INSTALL_LIBDIR=lib",
                  "-DFUSIBLE_TESTS=ON", f"-DPython3_EXECUTABLE={sys.executable}"],
                 ["cmake", "--build", str(output), "--parallel", str(jobs), "--target", *targets],
                 ["cmake", "--install", str(output), "--prefix", str(package), "--component", "fusible"]]
@@ -185,7 +185,7 @@ def judge(mutant: Mutant, cases: list[Case]) -> dict[str, str]:
             continue
         result["outcome"] = outcome
         named = re.findall(r"^\[  FAILED  \] ([^\s,]+)" if outcome == "failed" else r"^\[ RUN      \] (\S+)", output, re.M)
-        named += re.findall(r"^FAILED (\S+)", output, re.M)
+        named += re.findall(r"^FAILED \S*?(\w+\.py::\S+)", output, re.M)
         test = (named[0] if outcome == "failed" else named[-1]) if named else ""
         result["killed by"] = next((case.name for case in group if case.filter == test), test or group[0].name)
         break

@@ -40,7 +40,7 @@ def fate(mutant: Mutant, result: dict[str, str]) -> str:
 
 
 def killer(result: dict[str, str]) -> str:
-    return f"`{result['killed by'].removeprefix('tests/python/')}`" + ("" if result["outcome"] == "failed" else f" ({result['outcome']})")
+    return f"`{result['killed by']}`" + ("" if result["outcome"] == "failed" else f" ({result['outcome']})")
 
 
 def page(mutants: list[Mutant], results: dict[str, dict[str, str]]) -> str:

@@ -227,6 +227,71 @@ TEST(Match, ANearMissInTheMiddleOfAChain) {
   EXPECT_EQ(found.result.near_misses[0].found->kind(), c10::Symbol::fromQualString("aten::tanh"));
 }
 
+// Names of the rules that match, each as often as it does.
+std::vector<std::string> matching(const std::string& rules, const std::string& body) {
+  Found found("graph(%x : Tensor, %z : Tensor):\n" + body + "  return (%y)\n", rules);
+  std::vector<std::string> names;
+  for (auto& match : found.result.matches)
+    for (auto& rule : *match.rules) names.push_back(rule->name);
+  return names;
+}
+
+TEST(Match, RulesThatDifferInOneTestAreToldApart) {
+  const std::string numbers = R"(
+rule half
+  match a = aten::mul.Scalar(x, 0.5 ~1e-3); y = aten::tanh(a)
+  emit  y = aten::cos(x)
+rule quarter
+  match a = aten::mul.Scalar(x, 0.25 ~1e-3); y = aten::tanh(a)
+  emit  y = aten::cos(x)
+rule about_half
+  match a = aten::mul.Scalar(x, 0.5 ~1e-1); y = aten::tanh(a)
+  emit  y = aten::cos(x)
+)";
+  const auto scaled = [&](const std::string& number) {
+    return matching(numbers, "  %c : float = prim::Constant[value=" + number + "]()\n  %a : Tensor = aten::mul(%x, %c)\n  %y : Tensor = aten::tanh(%a)\n");
+  };
+  EXPECT_THAT(scaled("0.5"), ::testing::UnorderedElementsAre("half", "about_half"));
+  EXPECT_THAT(scaled("0.25"), ElementsAre("quarter"));
+  EXPECT_THAT(scaled("0.55"), ElementsAre("about_half"));
+  EXPECT_THAT(scaled("0.1"), IsEmpty());
+  const std::string overloads = R"(
+rule by_tensor
+  match a = aten::div.Tensor(x, z); y = aten::tanh(a)
+  emit  y = aten::cos(x)
+rule by_number
+  match a = aten::div.Scalar(x, z); y = aten::tanh(a)
+  emit  y = aten::cos(x)
+)";
+  EXPECT_THAT(matching(overloads, "  %a : Tensor = aten::div(%x, %z)\n  %y : Tensor = aten::tanh(%a)\n"), ElementsAre("by_tensor"));
+  EXPECT_THAT(matching(overloads, "  %c : int = prim::Constant[value=2]()\n  %a : Tensor = aten::div(%x, %c)\n  %y : Tensor = aten::tanh(%a)\n"),
+              ElementsAre("by_number"));
+  const std::string variables = R"(
+rule left_again
+  match p = aten::sub.Tensor(a, b, 1); y = aten::div.Tensor(p, a)
+  emit  y = aten::cos(a)
+rule right_again
+  match p = aten::sub.Tensor(a, b, 1); y = aten::div.Tensor(p, b)
+  emit  y = aten::cos(a)
+)";
+  const auto divided = [&](const std::string& by) {
+    return matching(variables, "  %c : int = prim::Constant[value=1]()\n  %p : Tensor = aten::sub(%x, %z, %c)\n  %y : Tensor = aten::div(%p, " + by + ")\n");
+  };
+  EXPECT_THAT(divided("%x"), ElementsAre("left_again"));
+  EXPECT_THAT(divided("%z"), ElementsAre("right_again"));
+  EXPECT_THAT(divided("%p"), IsEmpty());
+}
+
+TEST(Match, ARuleWithTwoOrdersMatchesOnce) {
+  const std::string rules = R"(
+rule either
+  match p = aten::add.Tensor(a, b, 1) commutative; y = aten::tanh(p)
+  emit  y = aten::cos(a)
+)";
+  EXPECT_THAT(matching(rules, "  %c : int = prim::Constant[value=1]()\n  %p : Tensor = aten::add(%x, %z, %c)\n  %y : Tensor = aten::tanh(%p)\n"),
+              ElementsAre("either"));
+}
+
 TEST(Match, RulesOfOneStructureShareAMatch) {
   std::string other = kRule;
   other.replace(other.find("conv_scale"), 10, "conv_twice");
