@@ -332,16 +332,18 @@ class Decider {
       }
       const Value* x = candidate->input(0);
       const auto before = matcher_.view(const_cast<Node*>(x->node()), facts_.constant_of());
-      if (before && before->entry->kind == Entry::Kind::contraction && x->uses().size() > 1) {
-        const std::string op = x->node()->kind().toQualString();
+      const std::string op = x->node()->kind().toQualString();
+      const bool behind_contraction = before && before->entry->kind == Entry::Kind::contraction;
+      if (behind_contraction && x->uses().size() > 1) {
         decline(candidate, "batch_norm", {codes::second_use, "exactly 1 use of the result of " + op,
                                           std::to_string(x->uses().size()) + " uses of the result of " + op,
                                           "give each batch_norm a convolution of its own, or accept it", {}});
         continue;
       }
       decline(candidate, "batch_norm", {codes::no_contraction, "a convolution or linear whose result only this batch_norm uses",
-                                        std::string(candidate->input(0)->node()->kind().toQualString()) + " before it",
-                                        "nothing to fold it into; accept it", {}});
+                                        op + " before it" + (behind_contraction ? ", which is not fused itself" : ""),
+                                        behind_contraction ? "mend what keeps " + op + " from being fused: it has a finding of its own"
+                                                           : "nothing to fold it into; accept it", {}});
     }
   }
 

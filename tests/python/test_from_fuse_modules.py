@@ -204,6 +204,30 @@ def test_a_string_instead_of_a_list_gets_a_sentence():
         fusible.fuse(torch.jit.script(module), select="conv+batch_norm")
 
 
+def test_modules_are_not_named_so_no_name_can_be_wrong():
+    module = prepared(sequence(conv(), nn.BatchNorm2d(8), nn.ReLU()))
+    assert "has no attribute 'conv2d'" in said_by_fuse_modules(module, ["conv2d", "1"])
+    assert fusible.report(fusible.fuse(torch.jit.script(module))).counts["declined"] == 0
+
+
+def test_fused_twice_is_fused():
+    module = prepared(sequence(conv(), nn.BatchNorm2d(8), nn.ReLU()))
+    assert "did not find fuser method for" in said_by_fuse_modules(fuse_modules(module, ["0", "1", "2"]), ["0", "1", "2"])
+    once = fusible.fuse(torch.jit.script(module))
+    torch.testing.assert_close(fusible.fuse(once)(INPUT), once(INPUT), rtol=0, atol=0)
+    assert "FUS006" in text_of(fusible.lint(once)) and "conv+batch_norm+relu" in text_of(fusible.lint(once))
+
+
+def test_a_weight_that_is_computed_is_named_with_what_computes_it():
+    module = prepared(sequence(nn.utils.parametrizations.weight_norm(conv()), nn.BatchNorm2d(8), nn.ReLU()))
+    assert "ParametrizedConv2d" in said_by_fuse_modules(module, ["0", "1", "2"])
+    text = text_of(fusible.lint(torch.jit.trace(module, INPUT)))
+    assert "FUS303" in text and "its weight is computed by aten::_weight_norm at run time" in text and "remove_parametrizations" in text
+    assert "aten::_convolution before it, which is not fused itself" in text
+    nn.utils.parametrize.remove_parametrizations(module[0], "weight")
+    assert "conv+batch_norm+relu" in text_of(linted(module))
+
+
 def test_a_subclass_is_fused_by_its_operators():
     module = prepared(sequence(PaddedConv(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()))
     assert "PaddedConv" in said_by_fuse_modules(module, ["0", "1", "2"])
