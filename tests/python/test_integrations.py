@@ -9,8 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fusible
 import pytest
 import yaml
+from hostile_archives import RUNS, in_code, rewrite
 
 from fusible.linting import add_lint_arguments
 from fusible.pytest_plugin import assert_fused, check  # noqa: F401 (assert_fused is a fixture)
@@ -62,6 +64,15 @@ def test_assert_fused_fails_with_the_findings(share, allow, words):
     with pytest.raises(AssertionError, match=re.escape(words)) as failure:
         check(REPORT, share, allow)
     assert "head.norm" in str(failure.value)
+
+
+def test_assert_fused_trusts_an_archive_only_when_told(assert_fused, archive, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    old, new, _ = RUNS["default_argument"]
+    rewrite(archive, tmp_path / "own.pt", in_code(old, new))
+    with pytest.raises(fusible.FusibleError, match="trust=True"):
+        assert_fused(tmp_path / "own.pt", min_share=0, allow=["FUS"])
+    assert assert_fused(tmp_path / "own.pt", min_share=0, allow=["FUS"], trust=True).verdicts
 
 
 @pytest.mark.parametrize("exit_code, passes", [(0, True), (1, False)])
