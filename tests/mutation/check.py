@@ -6,8 +6,8 @@
     python tests/mutation/check.py --all --jobs 4       # every mutant again, four processes at once
 
 A mutant is met by the ctest cases, then by the pytest files, that reach its place (measured once per build), the quickest first, until one
-fails. Results are kept in results.json as they come, so an interrupted run goes on where it stopped. Exit 0: every mutant turned a case red, 1: some did not,
-2: the mutants do not fit the sources, the build failed, or a case is red without a mutant.
+fails. Results are kept in results.json as they come, so an interrupted run goes on where it stopped. Exit 0: every mutant that can be seen
+turned a case red, 1: some did not, 2: the mutants do not fit the sources, the build failed, or a case is red without a mutant.
 """
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ RESULTS = pathlib.Path(__file__).parent / "results.json"
 # Each takes longer than all others together, and shows nothing about a rule that no other case shows.
 LEFT_OUT = ["ops.Conv.MatchesAten*", "*ParserErr*", "patterns.Cost*", "load.*"]
 # What holds the rules of the passes from outside; each file is one case.
-PYTEST_FILES = ["test_soundness", "test_soundness_folds", "test_soundness_modules", "test_api", "test_families", "test_provenance", "test_gradients",
-                "test_regions", "test_jit_pass"]
+PYTEST_FILES = ["test_soundness", "test_soundness_folds", "test_soundness_modules", "test_soundness_roles", "test_api", "test_families",
+                "test_provenance", "test_gradients", "test_regions", "test_jit_pass"]
 # A case that takes less than this many seconds is run before all that take longer.
 CLASSES = (0.15, 0.8, 5)
 
@@ -77,8 +77,8 @@ def build(tree: pathlib.Path, targets: list[str], jobs: int) -> None:
     output = tree / "build"  # as in the repository itself, so that ccache knows what has no mutant
     package = output / "package/fusible"
     shutil.copytree(tree / "python/fusible", package, dirs_exist_ok=True)
-    commands = [["cmake", "-S", str(tree), "-B", str(output), "-G", "Ninja", "-DFUSIBLE_PYTHON=ON", "-DFUSIBLE_PACKAGE_LAYOUT=ON", "-DCMAKE_INSTALL_LIBDIR=lib",
-                 "-DFUSIBLE_TESTS=ON", f"-DPython3_EXECUTABLE={sys.executable}"],
+    commands = [["cmake", "-S", str(tree), "-B", str(output), "-G", "Ninja", "-DFUSIBLE_PYTHON=ON", "-DFUSIBLE_PACKAGE_LAYOUT=ON",
+                 "-DCMAKE_INSTALL_LIBDIR=lib", "-DFUSIBLE_TESTS=ON", f"-DPython3_EXECUTABLE={sys.executable}"],
                 ["cmake", "--build", str(output), "--parallel", str(jobs), "--target", *targets],
                 ["cmake", "--install", str(output), "--prefix", str(package), "--component", "fusible"]]
     if targets != ["all"]:
@@ -228,7 +228,8 @@ def check(mutants: list[Mutant], asked: list[Mutant], tree: pathlib.Path, target
     equivalent = {mutant.key for mutant in mutants if mutant.equivalent}
     left = [key for key, result in results.items() if "killed by" not in result and key not in equivalent]
     red = sum("killed by" in result for result in results.values())
-    print(f"{red} of {len(results)} mutants turned a case red, {len(results) - red - len(left)} cannot be seen; {len(asked)} run in {(time.monotonic() - begin) / 60:.1f} minutes")
+    print(f"{red} of {len(results)} mutants turned a case red, {len(results) - red - len(left)} cannot be seen; "
+          f"{len(asked)} run in {(time.monotonic() - begin) / 60:.1f} minutes")
     for key in left:
         print(f"{results[key]['outcome']}: {key}")
     return 1 if left else 0

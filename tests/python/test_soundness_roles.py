@@ -1,0 +1,204 @@
+"""Who plays which part in a sequence: values that stand where a pattern does not expect them, constants of other kinds, writes in between."""
+from __future__ import annotations
+
+import fusible
+import pytest
+import torch
+import torch.nn.functional as F
+from oracle import assert_same, assert_same_bits
+from soundness import Module, check, image, outcome, randomised
+from torch import nn
+
+
+class Rows(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(2)
+        self.fc = nn.Linear(6, 8)
+        self.register_buffer("mean", torch.randn(8))
+        self.register_buffer("var", torch.rand(8) + 0.5)
+
+
+def rows():
+    torch.manual_seed(3)
+    return torch.randn(5, 8), torch.randn(6)
+
+
+def test_a_slope_that_a_linear_computes_is_no_input_of_prelu():
+    class Net(Rows):
+        def forward(self, z, v):
+            return F.prelu(z, self.fc(v))
+
+    check(Net(), rows())
+
+
+def test_a_batch_norm_whose_weight_a_linear_computes_is_not_folded_into_it():
+    class Net(Rows):
+        def forward(self, z, v):
+            return F.batch_norm(z, self.mean, self.var, self.fc(v), None, False, 0.1, 1e-5)
+
+    check(Net(), rows())
+
+
+def test_a_bool_buffer_is_not_subtracted():
+    class Net(Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("mask", torch.tensor([True, False] * 4).view(8, 1, 1))
+
+        def forward(self, x):
+            return F.relu(self.conv(x) - self.mask)
+
+    check(Net(), image(), forms=("script",))
+
+
+def test_lists_of_one_number_stand_for_all_dimensions():
+    class Net(Module):
+        def forward(self, x):
+            return F.relu(self.bn(torch.conv2d(x, self.conv.weight, self.conv.bias, [2], [1], [1], 1)))
+
+    check(Net(), image(4, 3, 97, 96))  # large enough for a kernel that reads them itself
+
+
+def test_integers_are_multiplied_as_integers():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("weight", torch.arange(-24, 24).view(8, 6))
+
+        def forward(self, x):
+            return F.relu(F.linear(x, self.weight))
+
+    check(Net(), (torch.arange(-15, 15).view(5, 6),))
+
+
+def test_a_bias_that_is_written_is_read_anew():
+    class Net(Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("bias", torch.zeros(8))
+
+        def forward(self, x):
+            self.bias.add_(1.0)
+            return F.relu(F.conv2d(x, self.conv.weight, self.bias))
+
+    check(Net(), image(), forms=("script",))
+
+
+@pytest.mark.parametrize("written", ["x", "other"])
+def test_writes_to_what_a_sequence_read_stay_behind_it(written):
+    class Net(Module):
+        def forward(self, x, other):
+            y = self.conv(x) + other
+            if written == "x":
+                x.add_(1.0)
+            else:
+                other.mul_(2.0)
+            return F.relu(y), x * 1, other * 1
+
+    torch.manual_seed(4)
+    check(Net(), (*image(), torch.randn(2, 8, 8, 8)), forms=("trace",))
+
+
+def test_a_view_that_is_written_is_no_constant():
+    class Net(Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("flat", torch.randn(8 * 27))
+
+        def forward(self, x):
+            weight = self.flat.view(8, 3, 3, 3)
+            weight.mul_(0.5)
+            return F.relu(F.conv2d(x, weight))
+
+    check(Net(), image(), forms=("script",))
+
+
+def test_a_row_of_what_is_written_is_no_constant():
+    class Net(Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("rows", torch.rand(2, 8, 1, 1))
+
+        def forward(self, x):
+            scale = self.rows[0]
+            self.rows.add_(1.0)
+            return F.relu(self.conv(x) * scale), self.conv(x) * self.rows[1]
+
+    check(Net(), image(), forms=("script",))
+
+
+@pytest.mark.parametrize("gate", [(1, 8, 1, 1), (2, 8, 1, 1), (2, 8, 8, 8)])
+def test_a_product_belongs_to_the_map_that_is_larger(gate):
+    class Net(Module):
+        def __init__(self):
+            super().__init__()
+            self.squeeze = nn.Conv2d(8, 8, 1)
+
+        def forward(self, x, g):
+            return self.conv(x) * torch.sigmoid(self.squeeze(g)), torch.sigmoid(self.squeeze(g)) * self.conv(x)
+
+    torch.manual_seed(5)
+    check(Net(), (*image(), torch.randn(*gate)))
+
+
+@pytest.mark.parametrize("body", [lambda y: y * 0.5, lambda y: y * torch.sigmoid(y), lambda y: F.relu(y + 3) / 6, lambda y: (y - 1).relu()],
+                         ids=["factor", "decomposed silu", "sum and quotient", "difference"])
+def test_strict_keeps_every_bit(body):
+    class Net(Module):
+        def forward(self, x):
+            return body(self.bn(self.conv(x)))
+
+    x = image()[0]
+    x[0, 0, 3, 3], x[1, 1, 4, 4] = float("nan"), float("inf")
+    original = torch.jit.trace(randomised(Net()), (x,), check_trace=False)
+    ours = fusible.fuse(original, strict=True)
+    with torch.no_grad():
+        assert_same_bits(ours(x), original(x))
+
+
+def test_state_that_is_assigned_and_written_is_not_shared_with_the_original():
+    class Net(Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("seen", torch.zeros(8))
+
+        def forward(self, x):
+            y = F.relu(self.bn(self.conv(x)))
+            self.seen.add_(y.sum(dim=(0, 2, 3)))
+            self.seen = self.seen * 2.0
+            return y
+
+    original = torch.jit.script(randomised(Net()))
+    ours = fusible.fuse(original)
+    before = original.seen.clone()
+    with torch.no_grad():
+        ours(*image())
+        assert_same_bits(original.seen, before)
+        original(*image())
+    assert_same(ours.seen, original.seen)
+
+
+def test_an_ignored_sequence_is_left_whole():
+    class Net(Module):
+        def forward(self, x):
+            return F.relu(self.bn(self.conv(x)))
+
+    original = torch.jit.script(randomised(Net()))
+    report = fusible.report(fusible.fuse(original, ignore=["conv+batch_norm"]))
+    assert [v.pattern for v in report.fused] == [] and {v.status for v in report.verdicts} == {"suppressed"}, report.verdicts
+
+
+def test_target_aten_keeps_the_order_of_steps_that_it_cannot_take():
+    class Net(Module):
+        def forward(self, x):
+            return F.relu(self.bn(self.conv(x)) * 0.5 + 1.0)
+
+    for shape in ((2, 3, 8, 8), (3, 9, 7), (0, 3, 8, 8)):
+        original = torch.jit.script(randomised(Net()))
+        ours = fusible.fuse(original, target="aten")
+        expected, _, expected_error = outcome(original, image(*shape))
+        found, _, found_error = outcome(ours, image(*shape))
+        assert (found_error is None) == (expected_error is None)
+        if expected_error is None:
+            assert_same(found, expected)
