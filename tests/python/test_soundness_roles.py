@@ -202,3 +202,29 @@ def test_target_aten_keeps_the_order_of_steps_that_it_cannot_take():
         assert (found_error is None) == (expected_error is None)
         if expected_error is None:
             assert_same(found, expected)
+
+
+VIEWS = {"flatten": lambda y: y.flatten(1), "reshape": lambda y: y.reshape(2, -1), "view": lambda y: y.view(2, 8, -1), "transpose": lambda y: y.transpose(1, 2),
+         "slice": lambda y: y[:, 2:5]}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_view_of_a_result_shows_that_result(view):
+    class Net(Module):
+        def __init__(self):
+            super().__init__()
+            self.second = nn.Conv2d(8, 8, 3, padding=1)
+
+        def forward(self, x):
+            y = F.relu(self.second(F.relu(self.conv(x))))
+            return y, VIEWS[view](y)
+
+    original = torch.jit.trace(randomised(Net()), image(2, 3, 16, 16), check_trace=False)
+    ours = fusible.fuse(original)
+    with torch.no_grad():
+        for module in (original, ours):
+            for _ in range(3):
+                whole, seen = module(*image(2, 3, 16, 16))
+                before = whole.clone()
+                seen.add_(1.0)
+                assert (whole != before).sum() == seen.numel(), type(module)

@@ -110,6 +110,13 @@ TEST(Lines, NaNAndInfReachWhatReadsThem) {
   expect_bits({conv(16, 96, 1, 1, 0), conv(96, 96, 3, 1, 1, 96), conv(96, 24, 1, 1, 0)}, x, 3);
 }
 
+TEST(Lines, WinogradKeepsItsSums) {
+  at::manual_seed(7);
+  const std::vector<Layer> into = {conv(64, 128, 1, 1, 0), conv(128, 64, 3, 1, 1)}, out_of = {conv(64, 128, 3, 1, 1), conv(128, 64, 1, 1, 0)};
+  expect_bits(into, image(1, 64, 64, 60), 0);
+  expect_bits(out_of, image(1, 64, 64, 60), 0);
+}
+
 TEST(Lines, SmallResultsStayAsTheyAre) {
   at::manual_seed(5);
   expect_bits({conv(16, 32, 1, 1, 0), conv(32, 32, 3, 1, 1, 32)}, image(1, 16, 20, 20), 0);
