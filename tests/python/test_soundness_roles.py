@@ -228,3 +228,61 @@ def test_a_view_of_a_result_shows_that_result(view):
                 before = whole.clone()
                 seen.add_(1.0)
                 assert (whole != before).sum() == seen.numel(), type(module)
+
+
+def test_the_rank_that_addmm_needs_is_kept_in_an_archive(tmp_path):
+    class Net(Rows):
+        def forward(self, x):
+            return F.relu(torch.addmm(self.fc.bias, x, self.fc.weight.t()))
+
+    original = torch.jit.script(Net().eval())
+    fusible.fuse(original).save(str(tmp_path / "fused.pt"))
+    loaded = torch.jit.load(str(tmp_path / "fused.pt"))
+    for shape in ((5, 6), (2, 5, 6), (6,)):
+        expected, _, expected_error = outcome(original, (torch.ones(shape),))
+        found, _, found_error = outcome(loaded, (torch.ones(shape),))
+        assert (found_error is None) == (expected_error is None) == (len(shape) == 2)
+        if expected_error is None:
+            assert_same(found, expected)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 16, 16), (1, 3, 4, 4)])
+@pytest.mark.parametrize("last", [False, True])
+def test_weights_in_channels_last_decide_the_strides_as_before(shape, last):
+    class Net(Module):
+        def forward(self, x):
+            return F.relu(self.conv(x))
+
+    net = Net().to(memory_format=torch.channels_last)
+    x = torch.randn(shape)
+    check(net, (x.contiguous(memory_format=torch.channels_last) if last else x,))
+
+
+def test_forward_mode_derivatives_pass_through():
+    class Net(Module):
+        def forward(self, x):
+            return torch.tanh(self.bn(self.conv(x)))
+
+    original = torch.jit.trace(randomised(Net()), image(), check_trace=False)
+    ours = fusible.fuse(original)
+    x, tangent = image()[0], torch.ones(2, 3, 8, 8)
+    derivatives = []
+    for module in (original, ours):
+        with torch.no_grad(), torch.autograd.forward_ad.dual_level():
+            derivatives.append(torch.autograd.forward_ad.unpack_dual(module(torch.autograd.forward_ad.make_dual(x, tangent))).tangent)
+    assert derivatives[0] is not None
+    assert_same(derivatives[1], derivatives[0])
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 64, 64), (2, 2, 64, 64), (2, 3, 1, 64), (3, 64, 64), (64, 64)])
+@pytest.mark.parametrize("module", [nn.Conv2d(3, 16, 3), nn.ConvTranspose2d(3, 16, 3)], ids=["conv", "conv_transpose"])
+def test_images_that_do_not_fit_raise_as_before(module, shape):
+    original = torch.jit.script(nn.Sequential(module, nn.ReLU()).eval())
+    ours = fusible.fuse(original)
+    x = torch.ones(shape)
+    for given in (x, x.contiguous(memory_format=torch.channels_last)) if x.dim() == 4 else (x,):
+        expected, _, expected_error = outcome(original, (given,))
+        found, _, found_error = outcome(ours, (given,))
+        assert (found_error is None) == (expected_error is None)
+        if expected_error is None:
+            assert_same(found, expected)
