@@ -32,6 +32,14 @@ def test_each_place_is_there_once(file):
         assert text.count(f"::fusible_mutant({mutant.number}u)") == 1
 
 
+def test_the_page_tells_what_became_of_each():
+    page = (ROOT / "docs/mutants.md").read_text()
+    for file in {mutant.file for mutant in LISTED}:
+        section = page.split(f"\n## {file}\n")[1].split("\n## ")[0]
+        for mutant in LISTED:
+            assert mutant.file != file or f"| {mutant.name} |" in section, f"run tests/mutation/check.py and table.py: {mutant.key}"
+
+
 def test_a_place_that_is_gone_is_an_error(tmp_path):
     (tmp_path / "area.toml").write_text('file = "a.cpp"\n[[mutant]]\nname = "n"\nrule = "r"\noriginal = "x > 0"\nmutated = "true"\n')
     mutant, = mutants.listed(tmp_path)
