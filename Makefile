@@ -17,7 +17,7 @@ APT_PYTHON := $(shell $(PYTHON) -c 'import ensurepip, venv' 2>&1 | grep -q . && 
   $(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' || echo python3-dev)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo readme test fuzz build cpp-test python-test lint-style clean system-build system-test
+.PHONY: help demo readme test fuzz lesser build cpp-test python-test lint-style clean system-build system-test
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -52,6 +52,13 @@ python-test: cpp-test $(VENV)/tests-ready  ## the pytest suites
 
 fuzz: test-build  ## 3,000 random modules of the day against the original
 	$(BUILD)/tests/fuzz/fuzz_graphs --count 3000 --minutes 3 2> /dev/null
+
+LESSER := "ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2" "ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41" "OMP_NUM_THREADS=1"
+
+lesser: test-build  ## the suites of kernels, operators and regions, and 200 random modules, as lesser machines run them
+	@for machine in $(LESSER); do echo "$$machine"; \
+	  env $$machine ctest --test-dir $(BUILD) --output-on-failure --parallel $(JOBS) -R '^(kernels|ops|region)[.]' -E 'Conv.MatchesAten' && \
+	  env $$machine $(BUILD)/tests/fuzz/fuzz_graphs --count 200 --minutes 3 2> /dev/null || exit 1; done
 
 lint-style:  ## file lengths and forbidden strings
 	@$(PYTHON) .ci/style.py
