@@ -16,10 +16,10 @@ namespace {
 using kernels::Lines;
 using kernels::Pixels;
 
-constexpr std::int64_t kSpills = 1 << 20;    // bytes of a result, per thread, that leave the second-level cache before they are read
+constexpr std::int64_t kSpills = 1 << 20;     // bytes of a result, per thread, that leave the second-level cache before they are read
 constexpr std::int64_t kWeights = 512 << 10;  // bytes of weights that stay there while lines pass by
-constexpr std::int64_t kLeastRows = 48;        // that a panel of weights is worth being read for
 constexpr std::int64_t kHeld = 512 << 10;     // bytes of lines that a task holds
+constexpr std::int64_t kLeastRows = 48;       // rows made at a time: what a panel of weights is worth being read for
 constexpr std::int64_t kLeastLines = 8;       // of a task, so that the lines which it computes for itself alone are few
 
 // How the lines of a run of contractions lie in a task's memory.
@@ -67,23 +67,24 @@ class LinesStep : public Step {
  public:
   LinesStep(Geometry geometry, std::vector<std::unique_ptr<Step>> steps) : geometry_(std::move(geometry)), owned_(std::move(steps)) {}
 
+  const char* name() const override { return "loop nest, line by line"; }
+
   std::int64_t scratch_floats() const override {
     const ContractionStep& first = *geometry_.steps.front();
     return first.weights().takes_planar() ? first.pixels().images * first.weights().laid_out_floats(first.pixels()) : 0;
   }
 
-  const char* name() const override { return "loop nest, line by line"; }
-
   void run(Frame& frame) const override {
-    std::vector<std::vector<kernels::Step>> chains(geometry_.steps.size());
-    for (size_t k = 0; k < geometry_.steps.size(); ++k) geometry_.steps[k]->bind(frame, chains[k]);
-    Pixels seen = geometry_.steps.front()->pixels();
-    const float* given = geometry_.steps.front()->read_x(frame, seen);
-    const float* const x = geometry_.steps.front()->weights().laid_out(given, seen, frame.scratch(*this));
-    float* const y = frame.write(geometry_.steps.back()->y());
+    const auto& steps = geometry_.steps;
+    Chains chains(steps.size());
+    for (size_t k = 0; k < steps.size(); ++k) steps[k]->bind(frame, chains[k]);
+    Pixels seen = steps.front()->pixels();
+    const float* const given = steps.front()->read_x(frame, seen);
+    const float* const x = steps.front()->weights().laid_out(given, seen, frame.scratch(*this));
+    float* const y = frame.write(steps.back()->y());
     const Pixels& out = geometry_.pixels.back();
-    const std::int64_t tasks = std::clamp<std::int64_t>(kernels::divide_up(4 * at::get_num_threads(), out.images), 1,
-                                                        std::max<std::int64_t>(1, out.height / std::max(kLeastLines, geometry_.lines)));
+    const std::int64_t most = std::max<std::int64_t>(1, out.height / std::max(kLeastLines, geometry_.lines));
+    const std::int64_t tasks = std::clamp<std::int64_t>(kernels::divide_up(4 * at::get_num_threads(), out.images), 1, most);
     kernels::for_each_task(out.images * tasks, [&](std::int64_t i) {
       const std::int64_t image = i / tasks, task = i % tasks;
       run_task(x, y, chains, image, {out.height * task / tasks, out.height * (task + 1) / tasks});
@@ -91,31 +92,34 @@ class LinesStep : public Step {
   }
 
  private:
-  void run_task(const float* x, float* y, const std::vector<std::vector<kernels::Step>>& chains, std::int64_t image, Lines asked) const {
+  using Chains = std::vector<std::vector<kernels::Step>>;
+
+  void run_task(const float* x, float* y, const Chains& chains, std::int64_t image, Lines asked) const {
     thread_local std::vector<float> memory;
     if (const auto floats = static_cast<size_t>(geometry_.floats); memory.size() < floats) memory.resize(floats);
-    const size_t count = geometry_.steps.size();
-    const float* const first = x + image * geometry_.steps.front()->weights().laid_out_floats(geometry_.pixels.front());
+    const auto& [steps, pixels, lines, offsets, floats] = geometry_;
+    const size_t count = steps.size();
+    const float* const first = x + image * steps.front()->weights().laid_out_floats(pixels.front());
     std::vector<Lines> held(count, {0, 0}), made(count);  // held[k]: what contraction k finds of its input; held[0] is not used
-    for (std::int64_t begin = asked.begin; begin < asked.end; begin += geometry_.lines) {
-      made[count - 1] = {begin, std::min(begin + geometry_.lines, asked.end)};
+    for (std::int64_t begin = asked.begin; begin < asked.end; begin += lines) {
+      made[count - 1] = {begin, std::min(begin + lines, asked.end)};
       for (size_t k = count; --k > 0;) {
-        const Lines read = geometry_.steps[k]->weights().lines_read(made[k], geometry_.pixels[k].height);
-        float* const kept = memory.data() + geometry_.offsets[k];
-        const std::int64_t again = std::max<std::int64_t>(0, held[k].end - read.begin);
-        if (again && read.begin > held[k].begin)
-          std::copy_n(kept + (read.begin - held[k].begin) * geometry_.line_floats(k), again * geometry_.line_floats(k), kept);
+        const Lines read = steps[k]->weights().lines_read(made[k], pixels[k].height);
+        const std::int64_t again = std::max<std::int64_t>(0, held[k].end - read.begin), line = geometry_.line_floats(k);
+        float* const kept = memory.data() + offsets[k];
+        if (again && read.begin > held[k].begin) std::copy_n(kept + (read.begin - held[k].begin) * line, again * line, kept);
         made[k - 1] = {read.begin + again, read.end};
         held[k] = read;
       }
       for (size_t k = 0; k < count; ++k) {
         if (made[k].begin >= made[k].end) continue;
-        const bool last = k + 1 == count;
-        float* const to = last ? y + (image * geometry_.pixels[count].height + made[k].begin) * geometry_.line_floats(count)
-                               : memory.data() + geometry_.offsets[k + 1] + (made[k].begin - held[k + 1].begin) * geometry_.line_floats(k + 1);
-        Pixels in = geometry_.pixels[k];
+        const std::int64_t line = geometry_.line_floats(k + 1);
+        float* const to = k + 1 == count ? y + (image * pixels[count].height + made[k].begin) * line
+                                         : memory.data() + offsets[k + 1] + (made[k].begin - held[k + 1].begin) * line;
+        Pixels in = pixels[k];
         in.images = 1;
-        geometry_.steps[k]->weights().run_lines(k ? memory.data() + geometry_.offsets[k] : first, k ? held[k].begin : 0, in, to, made[k], chains[k], image);
+        const float* const from = k ? memory.data() + offsets[k] : first;
+        steps[k]->weights().run_lines(from, k ? held[k].begin : 0, in, to, made[k], chains[k], image);
       }
     }
   }
