@@ -72,6 +72,8 @@ class Former {
   // False: the node starts anew, behind the region that was closed before it.
   bool take(Node* node) {
     auto member = as_member(node);
+    // What is written to in place must be made by this region: an input of it is read by others, too.
+    if (member && owners_.count(node) && !made_.count(node->input(0))) member.reset();
     if (member && reads_only_ready(*member)) {
       inside_.insert(node);
       made_.insert(node->output());
