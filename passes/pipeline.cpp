@@ -1,6 +1,5 @@
 // load -> normalize -> facts -> match, decide -> rewrite -> regions -> layout -> install -> report, and verify around it.
 
-
 #include "passes/benefit.h"
 #include "passes/dead_code.h"
 #include "passes/decide.h"
@@ -11,8 +10,8 @@
 #include "passes/regions.h"
 #include "passes/report_notes.h"
 #include "passes/rewrite.h"
-#include "passes/stopwatch.h"
 #include "passes/sample.h"
+#include "passes/stopwatch.h"
 #include "passes/verify.h"
 
 namespace fusible {
@@ -274,10 +273,6 @@ bool wants_verify(const Module& module, const Options& options) {
     throw Error("verify=True: example_inputs for the method forward were needed, none were given: pass example_inputs=(...)");
   return options.verify.value_or(true) && runnable;
 }
-
-}  // namespace
-
-namespace {
 
 Report lint_new(const Module& module, const Options& options, Stopwatch& clock) {
   const auto held = matcher_for(options);

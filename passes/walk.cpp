@@ -209,7 +209,7 @@ class Walker {
   std::optional<View> expected(Node* node) const {
     if (is_return(node) || context_.claimed.count(node)) return std::nullopt;
     auto view = context_.matcher.view(node, facts_.constant_of());
-    if (!view || (view->entry->kind != Entry::Kind::activation && view->entry->kind != Entry::Kind::normalization)) return std::nullopt;
+    if (!view || !view->entry->is_unary()) return std::nullopt;
     return view;
   }
 

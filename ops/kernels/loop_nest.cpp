@@ -48,8 +48,7 @@ void PackedWeights::point_rows(const Job& job, std::int64_t image, std::int64_t 
   const std::int64_t count = end - begin, per_image = job.out.height * job.out.width;
   const std::int64_t stride = job.in.pixel_stride;
   const float* const zeros = zeros_.defined() ? zeros_.const_data_ptr<float>() : nullptr;
-  const bool every_pixel = kernel_[0] * kernel_[1] == 1 && stride_[0] == 1 && stride_[1] == 1 && !zeros;
-  if (every_pixel) {
+  if (is_pointwise()) {
     const float* first = job.x + (image * job.rows + begin - job.x_line * job.in.width) * stride;
     for (std::int64_t i = 0; i < count; ++i) rows[i] = first + i * stride;
     return;
@@ -88,6 +87,8 @@ std::int64_t PackedWeights::part_count(const Job& job) const {
   return std::clamp<std::int64_t>(parts, 1, job.taps > 1 ? job.taps : parts + 1);
 }
 
+bool PackedWeights::is_heavy() const { return weight_bytes() > kCache; }
+
 // Rows [begin, end) of an image meet one panel.
 void PackedWeights::run_panel(const Job& job, std::int64_t image, std::int64_t begin, std::int64_t end, std::int64_t panel_index) const {
   const Isa& machine = isa();
@@ -110,6 +111,7 @@ void PackedWeights::run_panel(const Job& job, std::int64_t image, std::int64_t b
   t.steps = static_cast<std::int32_t>(job.chain->size());
   t.image = image + job.chain_image;
   const std::int64_t tiles = divide_up(count, machine.most_rows(t.vectors));
+  const bool heavy = is_heavy();
   // A cut tile is summed in scratch memory, in one part.
   const std::int64_t parts = t.columns == width ? part_count(job) : 1;
   for (std::int64_t part = 0; part < parts; ++part) {
@@ -128,7 +130,7 @@ void PackedWeights::run_panel(const Job& job, std::int64_t image, std::int64_t b
       t.rows = rows + first + (job.taps > 1 ? from * count : 0);
       t.row = begin + first;
       t.c = job.y + (image * job.rows + t.row - job.y_row) * job.y_stride + t.channel;
-      if (weight_bytes() > kCache) {
+      if (heavy) {
         // This tile's share of the same part of the next panel, which another thread may be at already.
         t.prefetch = weights + width * depth() + width * (done + t.taps * t.depth * tile / tiles);
         t.prefetch_stride = divide_up(width, tiles);
@@ -141,7 +143,7 @@ void PackedWeights::run_panel(const Job& job, std::int64_t image, std::int64_t b
 // Rows that one task takes: their pixels stay in the cache while the panels pass by, their pointers in the first-level cache.
 std::int64_t PackedWeights::chunk_rows(const Job& job) const {
   const std::int64_t row_bytes = std::max<std::int64_t>(1, in_channels() * 4 * stride_[0] * stride_[1]);
-  return std::min(std::max<std::int64_t>(48, (weight_bytes() > kCache ? kCache : kCache / 4) / row_bytes), std::max<std::int64_t>(48, 4096 / job.taps));
+  return std::min(std::max<std::int64_t>(48, (is_heavy() ? kCache : kCache / 4) / row_bytes), std::max<std::int64_t>(48, 4096 / job.taps));
 }
 
 void PackedWeights::run_panels(const Job& job) const {
@@ -149,8 +151,8 @@ void PackedWeights::run_panels(const Job& job) const {
   const std::int64_t all_panels = groups_ * panels(), wanted = divide_up(4 * at::get_num_threads(), all_panels * job.images);
   const std::int64_t chunk = std::min(chunk_rows(job), std::max<std::int64_t>(24, divide_up(job.rows, wanted)));
   const std::int64_t chunks = divide_up(job.rows, chunk);
-  // Weights that do not stay in the cache are read once, so all rows meet a panel before the next one; else rows stay and panels pass by.
-  const bool heavy = weight_bytes() > kCache;
+  // Heavy weights are read once, so all rows meet a panel before the next one; else rows stay and panels pass by.
+  const bool heavy = is_heavy();
   for_each_task(job.images * chunks * all_panels, [&](std::int64_t i) {
     const std::int64_t panel = heavy ? i / (chunks * job.images) : i % all_panels;
     const std::int64_t rest = heavy ? i % (chunks * job.images) : i / all_panels;

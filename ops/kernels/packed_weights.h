@@ -55,6 +55,8 @@ class FUSIBLE_API PackedWeights : public PackedState {
   // The same in parts, on the thread that asks: for several contractions that pass lines on while they are in the cache. Not where run()
   // takes Winograd's way, whose bits differ.
   bool takes_lines(const Pixels& x) const { return !takes_winograd(out_pixels(x)); }
+  // Packs what run_lines() takes, with all threads: inside of a task it would be one.
+  void prepare_lines() const { packed(); }
   std::int64_t weight_bytes() const;  // of the panels
   bool is_pointwise() const;  // kernel 1, stride 1, no padding
   // What run_lines() reads: x, or its padded copy, for which `scratch` has room.
@@ -89,6 +91,7 @@ class FUSIBLE_API PackedWeights : public PackedState {
   bool transform_tiles(const Job& job, std::int64_t image, std::int64_t first, std::int64_t count, float* v, std::int64_t v_stride) const;
   bool multiply_tiles(const Job& job, std::int64_t image, std::int64_t first, std::int64_t count, std::int64_t panel, const float* v,
                       std::int64_t v_stride, float* m) const;
+  bool is_heavy() const;  // weights that do not stay in the cache
   std::int64_t chunk_rows(const Job& job) const;
   void run_panel(const Job& job, std::int64_t image, std::int64_t begin, std::int64_t end, std::int64_t panel_index) const;
   void run_panels(const Job& job) const;

@@ -69,15 +69,15 @@ class LinesStep : public Step {
 
   const char* name() const override { return "loop nest, line by line"; }
 
-  std::int64_t scratch_floats() const override {
-    const ContractionStep& first = *geometry_.steps.front();
-    return first.weights().takes_planar() ? first.pixels().images * first.weights().laid_out_floats(first.pixels()) : 0;
-  }
+  std::int64_t scratch_floats() const override { return geometry_.steps.front()->scratch_floats(); }
 
   void run(Frame& frame) const override {
     const auto& steps = geometry_.steps;
     Chains chains(steps.size());
-    for (size_t k = 0; k < steps.size(); ++k) steps[k]->bind(frame, chains[k]);
+    for (size_t k = 0; k < steps.size(); ++k) {
+      steps[k]->weights().prepare_lines();
+      steps[k]->bind(frame, chains[k]);
+    }
     Pixels seen = steps.front()->pixels();
     const float* const given = steps.front()->read_x(frame, seen);
     const float* const x = steps.front()->weights().laid_out(given, seen, frame.scratch(*this));
@@ -96,8 +96,8 @@ class LinesStep : public Step {
 
   void run_task(const float* x, float* y, const Chains& chains, std::int64_t image, Lines asked) const {
     thread_local std::vector<float> memory;
-    if (const auto floats = static_cast<size_t>(geometry_.floats); memory.size() < floats) memory.resize(floats);
     const auto& [steps, pixels, lines, offsets, floats] = geometry_;
+    if (static_cast<std::int64_t>(memory.size()) < floats) memory.resize(floats);
     const size_t count = steps.size();
     const float* const first = x + image * steps.front()->weights().laid_out_floats(pixels.front());
     std::vector<Lines> held(count, {0, 0}), made(count);  // held[k]: what contraction k finds of its input; held[0] is not used

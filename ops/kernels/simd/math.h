@@ -6,6 +6,14 @@
 namespace fusible::kernels {
 namespace {
 
+// The polynomial in x with these coefficients, that of the highest power first.
+template <typename... Rest>
+inline Vector horner(Vector x, float first, Rest... rest) {
+  Vector p = splat(first);
+  ((p = p * x + splat(rest)), ...);
+  return p;
+}
+
 // a / d for d >= 1, NaN or infinite. A division holds its unit for 16 cycles; one step of Newton from the machine's estimate, 14 bits, takes 4.
 inline Vector over(Vector a, Vector d) {
 #if FUSIBLE_LANES == 16
@@ -46,23 +54,15 @@ inline Reduced reduce(Vector x) {
 // 2^n p(r), p minimax, 9.2e-8.
 inline Vector exp(Vector x) {
   const auto [n, r] = reduce(x);
-  Vector p = splat(8.2903054747e-3f);
-  p = p * r + splat(4.1897975710e-2f);
-  p = p * r + splat(1.6667636593e-1f);
-  p = p * r + splat(4.9999149189e-1f);
-  p = p * r + splat(9.9999970701e-1f);
-  return scaled(p * r + splat(1.0f), n);
+  const Vector p = horner(r, 8.2903054747e-3f, 4.1897975710e-2f, 1.6667636593e-1f, 4.9999149189e-1f, 9.9999970701e-1f, 1.0f);
+  return scaled(p, n);
 }
 
 // For x <= 0, accurate near 0: e^r - 1 = r + r^2 q(r), q by least squares.
 inline Vector expm1(Vector x) {
   const auto [n, r] = reduce(x);
-  Vector q = splat(1.9900443781e-4f);
-  q = q * r + splat(1.3934544520e-3f);
-  q = q * r + splat(8.3332970639e-3f);
-  q = q * r + splat(4.1666456778e-2f);
-  q = q * r + splat(1.6666666722e-1f);
-  q = q * r + splat(5.0000000143e-1f);
+  const Vector q = horner(r, 1.9900443781e-4f, 1.3934544520e-3f, 8.3332970639e-3f, 4.1666456778e-2f, 1.6666666722e-1f,
+                          5.0000000143e-1f);
   const Vector scale = scaled(splat(1.0f), n);
   return (r + r * r * q) * scale + (scale - splat(1.0f));
 }
@@ -81,16 +81,8 @@ inline Vector tanh(Vector x) {
 // e^(-z^2) t p(t), t = 1 / (1 + 0.4 z), for z >= 0; p by least squares, 1.5e-8.
 inline Vector erfc(Vector z) {
   const Vector t = over(splat(1.0f), splat(1.0f) + splat(0.4f) * z);
-  Vector p = splat(-0.026863185447f);
-  p = p * t + splat(0.183079707439f);
-  p = p * t + splat(-0.463488120341f);
-  p = p * t + splat(0.500108223883f);
-  p = p * t + splat(-0.244884012257f);
-  p = p * t + splat(0.250853108790f);
-  p = p * t + splat(0.137000596555f);
-  p = p * t + splat(0.213357964032f);
-  p = p * t + splat(0.225138276205f);
-  p = p * t + splat(0.225697450961f);
+  const Vector p = horner(t, -0.026863185447f, 0.183079707439f, -0.463488120341f, 0.500108223883f, -0.244884012257f,
+                          0.250853108790f, 0.137000596555f, 0.213357964032f, 0.225138276205f, 0.225697450961f);
   return exp(-z * z) * t * p;
 }
 
@@ -98,13 +90,7 @@ inline Vector erfc(Vector z) {
 inline Vector log1p(Vector u) {
   const Vector s = over(u, splat(2.0f) + u);
   const Vector s2 = s * s;
-  Vector p = splat(2.0f / 15);
-  p = p * s2 + splat(2.0f / 13);
-  p = p * s2 + splat(2.0f / 11);
-  p = p * s2 + splat(2.0f / 9);
-  p = p * s2 + splat(2.0f / 7);
-  p = p * s2 + splat(2.0f / 5);
-  p = p * s2 + splat(2.0f / 3);
+  const Vector p = horner(s2, 2.0f / 15, 2.0f / 13, 2.0f / 11, 2.0f / 9, 2.0f / 7, 2.0f / 5, 2.0f / 3);
   return s * splat(2.0f) + s * s2 * p;
 }
 
