@@ -50,7 +50,7 @@ Facts::Facts(const MethodGraph& method, const std::unordered_set<const void*>& w
     order_[node] = position++;
     if (node->kind() == prim::GetAttr || (node->kind() == prim::Constant && node->output()->type()->kind() == c10::TypeKind::TensorType))
       outside_.insert(node->output());
-    if (has_writes(node)) writers_[node->owningBlock()].push_back(node);
+    if (has_writes(node) || has_effect(node)) writers_[node->owningBlock()].push_back(node);
   });
   order_[graph_->return_node()] = position;
 }

@@ -189,10 +189,12 @@ class Walker {
     std::vector<Node*> matched = chain_.nodes();
     matched.insert(matched.end(), step.nodes.begin(), step.nodes.end());
     if (Node* writer = facts_.writer_between(chain_.root(), root, reads_, matched)) {
-      auto decline = Decline{codes::mutation_between, "operands that nothing writes between the contraction and " + std::string(root->kind().toQualString()),
-                             std::string(writer->kind().toQualString()) + " may write one of them", "write to a copy, or move the write after the sequence", {}};
-      stop(root, decline);
-      finding_->related.push_back({std::string("the write: ") + writer->kind().toQualString(), writer});
+      const std::string what = writer->kind().toQualString(), next = root->kind().toQualString();
+      const bool writes = facts_.may_write(writer, reads_);
+      stop(root, {codes::mutation_between, (writes ? "operands that nothing writes between the contraction and " : "nothing that a caller can see between the contraction and ") + next,
+                  what + (writes ? " may write one of them" : " stands there, and would have happened when the contraction raises behind it"),
+                  writes ? "write to a copy, or move the write after the sequence" : "move it after the sequence", {}});
+      finding_->related.push_back({(writes ? "the write: " : "the effect: ") + what, writer});
       return false;
     }
     for (Node* node : step.nodes) {

@@ -178,7 +178,7 @@ void Generator::other_operator() {
   const Variable v = current();
   const std::string& n = v.name;
   assign(random_.pick<std::string>({"torch.cat([" + n + "], 0)", "torch.softmax(" + n + ", -1)", "torch.roll(" + n + ", 1)", "torch.cumsum(" + n + ", 0)",
-                                    "torch.layer_norm(" + n + ", [" + n + ".size(-1)])", "torch.nan_to_num(" + n + ")", n + " - " + n + ".mean()", "torch.stack([" + n + ", " + n + "], 0).sum(0)"}),
+                                    "torch.layer_norm(" + n + ", [" + n + ".size(-1)])", "torch.nan_to_num(" + n + ", 0.0, 1e3, -1e3)", n + " - " + n + ".mean()", "torch.stack([" + n + ", " + n + "], 0).sum(0)"}),
          v.shapes);
 }
 

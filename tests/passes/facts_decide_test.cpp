@@ -225,6 +225,8 @@ INSTANTIATE_TEST_SUITE_P(All, DecideFinds, ::testing::Values(
   Obstacle{"    return torch.conv2d(x, self.w) * self.wide.view([6, 1, 1])", codes::dtype},
   Obstacle{"    y = torch.conv2d(x, self.w)\n    if flag:\n        x.mul_(2)\n    return torch.relu(y)", codes::mutation_between},
   Obstacle{"    y = torch.conv2d(x, self.w)\n    print(1)\n    return torch.relu(y)", codes::mutation_between},
+  Obstacle{"    y = torch.conv2d(x, self.w)\n    self.short = x\n    return torch.relu(y)", codes::mutation_between},
+  Obstacle{"    y = torch.conv2d(x, self.w)\n    if flag:\n        self.short = x\n    return torch.relu(y)", codes::mutation_between},
   Obstacle{"    y = torch.conv2d(x, self.w)\n    if flag:\n        print(1)\n    return torch.relu(y)", codes::mutation_between},
   Obstacle{"    y = torch.conv2d(x, self.w)\n    if flag:\n        y = torch.conv2d(x, self.w)\n    return torch.relu(y)", codes::block_boundary},
   Obstacle{"    y = torch.conv2d(x, self.w)\n    return torch.leaky_relu(y, x.size(0) * 0.1)", codes::dynamic_attribute},
