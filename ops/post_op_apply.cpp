@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include <ATen/ATen.h>
 #include <c10/util/strides.h>
 
@@ -102,7 +104,15 @@ bool has_in_place_form(const PostOp& step) {
   return step.kind != PostOpKind::prelu && step.kind != PostOpKind::batch_norm && step.gelu != Gelu::erf;
 }
 
-// Out of place, TensorIterator lets its first operand decide the strides; y is dense, so a result of y's shape and dtype gets y's.
+// Two dimensions of one stride: one of them has size 1.
+bool has_equal_strides(const at::Tensor& y) {
+  for (std::int64_t i = 1; i < y.dim(); ++i)
+    if (std::find(y.strides().begin(), y.strides().begin() + i, y.stride(i)) != y.strides().begin() + i) return true;
+  return false;
+}
+
+// Out of place, TensorIterator lets its first operand decide the strides, and the next one where the first has equal strides; y is dense,
+// so a result of y's shape and dtype gets y's.
 bool keeps_shape_dtype_and_strides(const at::Tensor& y, const PostOp& step, at::TensorList operands) {
   if (!step.is_binary()) return true;
   if (!step.operands) return !step.reversed && !step.scalars[0]->isComplex();
@@ -113,6 +123,7 @@ bool keeps_shape_dtype_and_strides(const at::Tensor& y, const PostOp& step, at::
   if (step.reversed)
     return (step.kind == PostOpKind::add || step.kind == PostOpKind::mul) &&
            (other.dim() == 0 || (other.sizes() == y.sizes() && other.strides() == y.strides()));
+  if (other.dim() > 0 && other.strides() != y.strides() && has_equal_strides(y)) return false;
   for (std::int64_t i = 1; i <= other.dim(); ++i)
     if (other.size(-i) != 1 && other.size(-i) != y.size(-i)) return false;
   return true;

@@ -26,7 +26,9 @@ bool may_be_written(const Value* value) {
   });
 }
 
+// A loop may overwrite what it is started with: the executor finds out when it unrolls it.
 bool is_read(const Node* user) {
+  if (user->kind() == torch::jit::prim::Loop) return false;
   return user->outputs().empty() || std::any_of(user->outputs().begin(), user->outputs().end(), [](const Value* output) { return output->hasUses(); });
 }
 
