@@ -6,7 +6,9 @@
 #include <torch/csrc/jit/ir/constants.h>
 
 #include "ops/kernels/packed_weights.h"
+#include "ops/region/integers.h"
 #include "passes/dead_code.h"
+#include "passes/pieces.h"
 
 namespace fusible {
 
@@ -21,6 +23,7 @@ struct Member {
     std::vector<Value*> values;  // registers
     bool is_list = false;
     std::optional<c10::IValue> constant;
+    std::vector<std::int64_t> entries;  // of an int[] of which `values` are some, see Argument::integers
   };
   std::vector<Read> reads;
   bool packed = false;  // a contraction that the loop nests take
@@ -116,10 +119,11 @@ class Former {
     const auto* schema = node->maybeSchema();
     if (!schema || node->outputs().size() != 1 || !node->blocks().empty() || !Region::takes(schema->operator_name())) return std::nullopt;
     if (schema->is_mutable() && !owners_.count(node)) return std::nullopt;
-    if (node->output()->type()->kind() != c10::TypeKind::TensorType || node->inputs().size() != schema->arguments().size()) return std::nullopt;
+    if (node->output()->type()->kind() != (gives_integer(schema->operator_name()) ? c10::TypeKind::IntType : c10::TypeKind::TensorType)) return std::nullopt;
+    if (node->inputs().size() != schema->arguments().size()) return std::nullopt;
     Member member{node, {}, false};
-    for (Value* input : node->inputs()) {
-      auto read = read_of(input, member.packed);
+    for (std::size_t i = 0; i < node->inputs().size(); ++i) {
+      auto read = read_of(node->input(i), takes_integer(schema->arguments()[i]), member.packed);
       if (!read) return std::nullopt;
       member.reads.push_back(std::move(*read));
     }
@@ -132,7 +136,13 @@ class Former {
     return constants;
   }
 
-  std::optional<Member::Read> read_of(Value* input, bool& packed) const {
+  static bool takes_integer(const c10::Argument& argument) {
+    auto type = argument.type();
+    if (const auto optional = type->cast<c10::OptionalType>()) type = optional->getElementType();
+    return type->kind() == c10::TypeKind::IntType;
+  }
+
+  std::optional<Member::Read> read_of(Value* input, bool integer, bool& packed) const {
     Node* node = input->node();
     const auto type = input->type()->kind();
     if (node->kind() == prim::GetAttr && type == c10::TypeKind::ClassType) {
@@ -155,18 +165,19 @@ class Former {
       if (input->type()->isSubtypeOf(*c10::ListType::ofInts())) return int_list(elements);
       return std::nullopt;
     }
-    if (type == c10::TypeKind::TensorType) return Member::Read{{input}, false, {}};
+    if (type == c10::TypeKind::TensorType || (integer && type == c10::TypeKind::IntType)) return Member::Read{{input}, false, {}};
     return std::nullopt;
   }
 
-  static std::optional<Member::Read> int_list(const std::vector<Value*>& elements) {
-    std::vector<std::int64_t> list;
-    for (const Value* element : elements) {
+  static Member::Read int_list(const std::vector<Value*>& elements) {
+    Member::Read read;
+    for (Value* element : elements) {
       const auto constant = torch::jit::toIValue(element);
-      if (!constant || !constant->isInt()) return std::nullopt;
-      list.push_back(constant->toInt());
+      read.entries.push_back(constant ? constant->toInt() : Argument::kHeld);
+      if (!constant) read.values.push_back(element);
     }
-    return Member::Read{{}, false, c10::IValue(list)};
+    if (read.values.empty()) read.constant = c10::IValue(read.entries);
+    return read;
   }
 
   // A literal of the graph, or an attribute that no method writes (facts.h takes those as constants too).
@@ -210,8 +221,12 @@ class Former {
       if (!is_view(member->node)) continue;
       repeated.push_back(member->node);
       escaping.erase(output);
-      for (Value* input : member->node->inputs())
+      for (Value* input : member->node->inputs()) {
         if (made_.count(input)) escaping.insert(input);
+        if (input->node()->kind() != prim::ListConstruct) continue;
+        for (Value* element : input->node()->inputs())
+          if (made_.count(element)) escaping.insert(element);
+      }
     }
     std::reverse(repeated.begin(), repeated.end());
 
@@ -230,7 +245,10 @@ class Former {
       for (const auto& read : member.reads) {
         std::vector<std::int64_t> list;
         for (const Value* value : read.values) list.push_back(registers.at(value));
-        arguments.push_back(read.constant ? Argument::constant(*read.constant) : read.is_list ? Argument::regs(list) : Argument::reg(list[0]));
+        arguments.push_back(read.constant            ? Argument::constant(*read.constant)
+                            : !read.entries.empty() ? Argument::integers(read.entries, list)
+                            : read.is_list          ? Argument::regs(list)
+                                                    : Argument::reg(list[0]));
       }
       Value* output = member.node->output();
       registers[output] = builder.call(member.node->schema().operator_name(), std::move(arguments));
@@ -252,17 +270,31 @@ class Former {
       cursor = node;
       return node;
     };
-    Node* list = place(graph_.createList(c10::TensorType::get(), inputs));
+    // An integer goes in and out as a tensor.
+    std::vector<Value*> given;
+    for (Value* input : inputs)
+      given.push_back(is_integer(input) ? place(graph_.createNumToTensor(input))->output() : input);
+    Node* list = place(graph_.createList(c10::TensorType::get(), given));
     Node* call = place(graph_.create(c10::Symbol::fromQualString("fusible::region"), {list->output(), attribute(std::move(region))}));
     call->output()->setType(c10::ListType::ofTensors());
     Node* unpack = place(graph_.create(prim::ListUnpack, {call->output()}, outputs.size()));
     std::unordered_map<const Value*, Value*> outside;
     for (std::size_t i = 0; i < outputs.size(); ++i) {
-      unpack->outputs()[i]->setType(c10::TensorType::get());
-      outside[outputs[i]] = unpack->outputs()[i];
+      Value* const output = unpack->outputs()[i]->setType(c10::TensorType::get());
+      outside[outputs[i]] = is_integer(outputs[i]) ? place(graph_.create(torch::jit::aten::Int, {output}))->output()->setType(c10::IntType::get()) : output;
     }
+    const auto seen_outside = [&](Value* v) -> Value* {
+      if (outside.count(v)) return outside.at(v);
+      Node* const node = v->node();
+      if (node->kind() != prim::ListConstruct || std::none_of(node->inputs().begin(), node->inputs().end(), [&](Value* e) { return outside.count(e); })) return v;
+      return place(graph_.createClone(node, [&](Value* e) { return outside.count(e) ? outside.at(e) : e; }))->output();
+    };
     for (Node* view : repeated) {
-      Node* again = place(graph_.createClone(view, [&](Value* v) { return outside.count(v) ? outside.at(v) : v; }));
+      std::vector<Value*> read;
+      for (Value* input : view->inputs()) read.push_back(seen_outside(input));
+      Node* again = graph_.createClone(view, [](Value* v) { return v; });
+      for (std::size_t i = 0; i < read.size(); ++i) again->replaceInput(i, read[i]);
+      place(again);
       outside[view->output()] = again->output();
     }
     for (Node* node : behind_) {
@@ -277,6 +309,8 @@ class Former {
     }
     remove_members();
   }
+
+  static bool is_integer(const Value* value) { return value->type()->kind() == c10::TypeKind::IntType; }
 
   void remove_members() {
     for (auto member = members_.rbegin(); member != members_.rend(); ++member) {
@@ -310,6 +344,7 @@ class Former {
 
 void form_regions(const Model& model, MethodGraph& method, const PackedStore& packed, Regions& regions) {
   const auto before = regions.size();
+  spell_out_pieces(method.graph->block());
   Former(model, method, packed, regions).visit(method.graph->block());
   if (regions.size() > before) eliminate_dead_code(method.graph);  // weights that only a region reads are in the region
 }

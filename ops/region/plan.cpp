@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 
 #include "ops/region/arena.h"
+#include "ops/region/integers.h"
 
 namespace fusible {
 namespace {
@@ -51,9 +52,19 @@ std::vector<std::int64_t> strides_in(const std::vector<std::int64_t>& sizes, For
   return strides;
 }
 
+std::int64_t Slot::pixel_stride() const {
+  if (form == Form::nhwc) return sizes[1];
+  if (form != Form::view || sizes.size() != 4 || (strides[1] != 1 && sizes[1] != 1)) return 0;
+  const std::int64_t step = strides[3];
+  return step >= sizes[1] && strides[2] == sizes[3] * step && strides[0] == sizes[2] * strides[2] ? step : 0;
+}
+
 std::shared_ptr<const Plan> Plan::make(const Region& region, const std::vector<at::Tensor>& registers) {
-  for (const at::Tensor& r : registers)
-    if (!r.defined() || r.scalar_type() != at::kFloat || r.numel() == 0 || r.is_neg()) return nullptr;
+  for (size_t i = 0; i < registers.size(); ++i) {
+    const at::Tensor& r = registers[i];
+    if (!region.is_integer(static_cast<std::int64_t>(i)) && (!r.defined() || r.scalar_type() != at::kFloat || r.numel() == 0 || r.is_neg()))
+      return nullptr;
+  }
   const auto& outputs = region.outputs();
   for (size_t i = 0; i < outputs.size(); ++i) {
     if (!registers[outputs[i]].is_non_overlapping_and_dense()) return nullptr;
@@ -64,19 +75,22 @@ std::shared_ptr<const Plan> Plan::make(const Region& region, const std::vector<a
   }
   auto plan = std::make_shared<Plan>();
   for (const at::Tensor& r : registers) plan->slots_.push_back({r.sizes().vec(), r.scalar_type()});
-  for (std::int64_t r : outputs) plan->outputs_.push_back({r, registers[r].sizes().vec(), registers[r].strides().vec()});
-  for (const Instruction& instruction : region.instructions()) {
-    Making making{instruction, plan->slots_, registers};
+  for (std::int64_t r : outputs) {
+    const auto integer = region.is_integer(r) ? std::optional(registers[r].item<std::int64_t>()) : std::nullopt;
+    plan->outputs_.push_back({r, registers[r].sizes().vec(), registers[r].strides().vec(), integer});
+  }
+  plan->instructions_.reserve(region.instructions().size());
+  for (const Instruction& written : region.instructions()) {
+    const Instruction& instruction =
+        plan->instructions_.emplace_back(region.reads_integers(written) ? region.settled(written, registers) : written);
+    Making making{instruction, plan->instructions_, plan->slots_, registers};
     Slot& slot = plan->slots_[instruction.result];
     std::unique_ptr<Step> step;
-    if (const std::int64_t source = alias_source(making); source >= 0) {
-      slot.alias_of = source;
-      slot.form = Form::dense;
-    } else {
+    if (!region.is_integer(instruction.result) && !(step = make_shuffle(making)) && !make_alias(making, slot)) {
       for (auto* maker : {make_contraction, make_pool, make_elementwise, make_concat, make_layer_norm, make_aten})
         if ((step = maker(making))) break;
-      slot.form = making.made_form;
     }
+    if (step) slot.form = making.made_form;
     plan->steps_.push_back(std::move(step));
   }
   plan->runs_at_ = join_lines(region, plan->slots_, plan->steps_);
@@ -92,7 +106,7 @@ void Plan::place(const Region& region) {
   };
   std::vector<std::int64_t> last(slots_.size(), -1);
   for (std::int64_t i = 0; i < count; ++i)
-    for (const Argument& argument : region.instructions()[i].arguments)
+    for (const Argument& argument : instructions_[i].arguments)
       for (std::int64_t r : argument.registers) last[root(r)] = std::max(last[root(r)], runs_at_[i]);
   for (const Output& output : outputs_) last[root(output.reg)] = count;
   // An output is written in place where its memory is its own and lies as the caller must see it; else it is copied at the end.
@@ -120,7 +134,9 @@ void Plan::place(const Region& region) {
 std::vector<at::Tensor> Plan::run(at::TensorList inputs) const {
   std::vector<at::Tensor> results;
   results.reserve(outputs_.size());
-  for (const Output& output : outputs_) results.push_back(at::empty_strided(output.sizes, output.strides, at::TensorOptions(at::kFloat)));
+  for (const Output& output : outputs_)
+    results.push_back(output.integer ? integer_tensor(*output.integer)
+                                     : at::empty_strided(output.sizes, output.strides, at::TensorOptions(at::kFloat)));
   const Arena arena(bytes_);
   Frame frame(*this, inputs, arena.data(), results);
   for (size_t i = 0; i < steps_.size(); ++i) {
@@ -128,7 +144,7 @@ std::vector<at::Tensor> Plan::run(at::TensorList inputs) const {
     for (std::int64_t r : dying_[i]) frame.drop(r);
   }
   for (size_t o = 0; o < outputs_.size(); ++o)
-    if (slots_[outputs_[o].reg].output != static_cast<std::int64_t>(o)) results[o].copy_(frame.tensor(outputs_[o].reg));
+    if (!outputs_[o].integer && slots_[outputs_[o].reg].output != static_cast<std::int64_t>(o)) results[o].copy_(frame.tensor(outputs_[o].reg));
   return results;
 }
 
@@ -145,9 +161,10 @@ Frame::Frame(const Plan& plan, at::TensorList inputs, char* arena, std::vector<a
 
 float* Frame::address(std::int64_t reg) {
   const Slot* slot = &plan_.slots_[reg];
-  while (slot->alias_of >= 0) slot = &plan_.slots_[slot->alias_of];
-  if (slot->output >= 0) return outputs_[slot->output].mutable_data_ptr<float>();
-  return reinterpret_cast<float*>(arena_ + slot->offset);
+  std::int64_t shift = 0;
+  for (; slot->alias_of >= 0; slot = &plan_.slots_[slot->alias_of]) shift += slot->shift;
+  float* const begin = slot->output >= 0 ? outputs_[slot->output].mutable_data_ptr<float>() : reinterpret_cast<float*>(arena_ + slot->offset);
+  return begin + shift;
 }
 
 float* Frame::write(std::int64_t reg) { return address(reg); }
@@ -164,10 +181,18 @@ const float* Frame::read(std::int64_t reg, Form form) {
   return held_[reg].const_data_ptr<float>();
 }
 
+const float* Frame::read_pixels(std::int64_t reg, std::int64_t& pixel_stride) {
+  const Slot& slot = plan_.slots_[reg];
+  pixel_stride = slot.form == Form::view && !held_[reg].defined() ? slot.pixel_stride() : 0;
+  if (pixel_stride) return address(reg);
+  pixel_stride = slot.sizes[1];
+  return read(reg, Form::nhwc);
+}
+
 at::Tensor Frame::tensor(std::int64_t reg) {
   if (held_[reg].defined()) return held_[reg];
   const Slot& slot = plan_.slots_[reg];
-  return at::from_blob(address(reg), slot.sizes, strides_in(slot.sizes, slot.form), at::TensorOptions(at::kFloat));
+  return at::from_blob(address(reg), slot.sizes, slot.strides_in_memory(), at::TensorOptions(at::kFloat));
 }
 
 }  // namespace fusible

@@ -15,6 +15,7 @@ namespace fusible {
 enum class Form {
   dense,   // contiguous in its logical order
   nhwc,    // 4 dimensions, channels_last
+  view,    // part of another register's memory, by strides
   tensor,  // a tensor of its own, any strides: inputs of the region and results of ATen
 };
 
@@ -27,10 +28,16 @@ struct Slot {
   at::ScalarType dtype = at::kFloat;
   Form form = Form::tensor;
   std::int64_t alias_of = -1;  // same memory as another register of the plan
+  std::int64_t shift = 0;      // where in that register's memory it begins, in elements
+  std::vector<std::int64_t> strides;  // of a view
   std::int64_t offset = -1;    // in the arena; -1: written straight into output `output`, or form tensor
   std::int64_t output = -1;
 
   std::int64_t numel() const { return c10::multiply_integers(sizes); }
+  std::vector<std::int64_t> strides_in_memory() const { return form == Form::view ? strides : strides_in(sizes, form); }
+  // From a pixel to its neighbour, where 4 dimensions lie as channels of pixels without gaps between lines or images: nhwc, and a part of
+  // the channels of nhwc. 0: they do not.
+  std::int64_t pixel_stride() const;
 };
 
 class Frame;
@@ -59,9 +66,11 @@ class Plan {
   struct Output {
     std::int64_t reg;
     std::vector<std::int64_t> sizes, strides;
+    std::optional<std::int64_t> integer;
   };
   void place(const Region& region);
 
+  std::vector<Instruction> instructions_;  // the region's, with the integers of this signature
   std::vector<Slot> slots_;
   std::vector<std::unique_ptr<Step>> steps_;      // of each instruction; null for an alias and for what runs with a later one
   std::vector<std::int64_t> runs_at_;             // the step that runs each instruction
@@ -79,6 +88,8 @@ class Frame {
   // The register's elements in `form` (dense or nhwc); converted where they lie otherwise.
   const float* read(std::int64_t reg, Form form);
   float* write(std::int64_t reg);
+  // The channels of the first pixel, nhwc, and how far apart the pixels are.
+  const float* read_pixels(std::int64_t reg, std::int64_t& pixel_stride);
   // The register as a tensor with its logical shape.
   at::Tensor tensor(std::int64_t reg);
   void hold(std::int64_t reg, at::Tensor tensor) { held_[reg] = std::move(tensor); }
@@ -97,12 +108,18 @@ class Frame {
 // What a step maker may look at. `made_form` is where it says how the result lies; false from a maker: it does not take this instruction.
 struct Making {
   const Instruction& instruction;
+  const std::vector<Instruction>& before;  // and with this one; register r is made by before[r - inputs]
   const std::vector<Slot>& slots;
   const std::vector<at::Tensor>& registers;  // results of the operators, without values
   Form made_form = Form::tensor;
 
   const Slot& slot(size_t argument) const { return slots[instruction.arguments[argument].registers[0]]; }
   bool is_register(size_t argument) const { return instruction.arguments[argument].kind == Argument::Kind::one; }
+  // The instruction that makes a register; null: an input.
+  const Instruction* maker(std::int64_t reg) const {
+    const std::int64_t index = reg - (instruction.result - static_cast<std::int64_t>(before.size()) + 1);
+    return index < 0 ? nullptr : &before[index];
+  }
   const c10::IValue& value(size_t argument) const { return instruction.arguments[argument].value; }
 };
 
@@ -114,15 +131,14 @@ std::unique_ptr<Step> make_elementwise(Making& making);
 bool is_activation(const std::string& op);
 bool is_arithmetic(const std::string& op);
 std::unique_ptr<Step> make_concat(Making& making);
+std::unique_ptr<Step> make_shuffle(Making& making);
 std::unique_ptr<Step> make_layer_norm(Making& making);
 // Replaces runs of contractions whose results between them leave the cache by one step each, at the last one's place. The step that runs each
 // instruction then; no memory is needed for what is passed on inside of a step.
 std::vector<std::int64_t> join_lines(const Region& region, const std::vector<Slot>& slots, std::vector<std::unique_ptr<Step>>& steps);
 // Any instruction, through the dispatcher.
 std::unique_ptr<Step> make_aten(Making& making);
-// The register whose memory the result can be, or -1.
-std::int64_t alias_source(const Making& making);
-
-at::Tensor call_boxed(const Instruction& instruction, const std::vector<at::Tensor>& registers);
+// A result that is memory of another register: fills its slot; false where it is none.
+bool make_alias(const Making& making, Slot& slot);
 
 }  // namespace fusible

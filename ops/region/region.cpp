@@ -8,6 +8,7 @@
 
 #include "ops/autograd.h"
 #include "ops/forward.h"
+#include "ops/region/integers.h"
 #include "ops/region/plan.h"
 #include "ops/region/shapes.h"
 #include "ops/region/text.h"
@@ -30,6 +31,8 @@ bool is_plain(const at::Tensor& x) {
          x.key_set() - c10::autograd_dispatch_keyset_with_ADInplaceOrView == kPlain;
 }
 
+bool is_plain_integer(const at::Tensor& x) { return x.defined() && x.device().is_cpu() && x.scalar_type() == at::kLong && x.dim() == 0; }
+
 void append(std::vector<std::int64_t>& signature, const at::Tensor& x) {
   signature.push_back(x.dim());
   signature.insert(signature.end(), x.sizes().begin(), x.sizes().end());
@@ -43,7 +46,7 @@ at::Tensor call_boxed(const Instruction& instruction, const std::vector<at::Tens
   torch::jit::Stack stack;
   for (const Argument& argument : instruction.arguments) stack.push_back(value_of(argument, registers));
   op.callBoxed(&stack);
-  return std::move(stack[0]).toTensor();
+  return stack[0].isInt() ? integer_tensor(stack[0].toInt()) : std::move(stack[0]).toTensor();
 }
 
 Region::Region(std::int64_t inputs, std::vector<Instruction> instructions, std::vector<std::int64_t> outputs)
@@ -54,7 +57,8 @@ Region::Region(std::int64_t inputs, std::vector<Instruction> instructions, std::
     TORCH_CHECK(instruction.result == written, "a region needs instruction ", written - inputs_, " to write register ", written, ", found ",
                 instruction.result);
     const auto schema = c10::Dispatcher::singleton().findSchema(instruction.op);
-    TORCH_CHECK(schema && schema->schema().arguments().size() == instruction.arguments.size(), "a region needs every argument of ",
+    const size_t needed = schema ? schema->schema().arguments().size() : 2;  // numbers are added without the dispatcher
+    TORCH_CHECK((schema || gives_integer(instruction.op)) && needed == instruction.arguments.size(), "a region needs every argument of ",
                 instruction.op, ", found ", instruction.arguments.size());
     std::vector<const c10::IValue*> constants;
     for (const Argument& argument : instruction.arguments) {
@@ -68,12 +72,47 @@ Region::Region(std::int64_t inputs, std::vector<Instruction> instructions, std::
     TORCH_CHECK(takes(instruction.op, constants), "a region needs arguments with which ", instruction.op, " is pure, found others");
     ++written;
   }
+  find_integers();
   for (const Instruction& instruction : instructions_)
     if (instruction.in_place()) check_owner(instruction);
   for (std::int64_t r : outputs_) {
     TORCH_CHECK(r >= 0 && r < written, "a region needs outputs among its ", written, " registers, found %", r);
     last_use_[r] = static_cast<std::int64_t>(instructions_.size());
   }
+}
+
+void Region::find_integers() {
+  integers_.resize(last_use_.size());
+  std::vector<bool> known(inputs_, false);  // an input is what its first reader takes it for
+  known.resize(integers_.size(), true);
+  for (const Instruction& instruction : instructions_) {
+    integers_[instruction.result] = gives_integer(instruction.op);
+    for (size_t i = 0; i < instruction.arguments.size(); ++i) {
+      const Argument& argument = instruction.arguments[i];
+      const bool wanted = argument.kind == Argument::Kind::integers || (argument.kind == Argument::Kind::one && wants_integer(instruction, i));
+      for (std::int64_t r : argument.registers) {
+        if (!known[r]) integers_[r] = wanted;
+        known[r] = true;
+        TORCH_CHECK(integers_[r] == wanted, "a region needs ", wanted ? "an integer" : "a tensor", " in %", r, " for ",
+                    instruction.op, ", found the other");
+      }
+    }
+  }
+}
+
+bool Region::reads_integers(const Instruction& instruction) const {
+  return std::any_of(instruction.arguments.begin(), instruction.arguments.end(), [&](const Argument& argument) {
+    return argument.kind == Argument::Kind::integers || (argument.kind == Argument::Kind::one && integers_[argument.registers[0]]);
+  });
+}
+
+Instruction Region::settled(const Instruction& instruction, const std::vector<at::Tensor>& registers) const {
+  return with_integers(instruction, integers_, registers);
+}
+
+at::Tensor Region::result_of(const Instruction& instruction, const std::vector<at::Tensor>& registers) const {
+  if (reads_integers(instruction)) return result_of(settled(instruction, registers), registers);
+  return gives_integer(instruction.op) ? integer_tensor(integer_result(instruction, registers)) : call_boxed(instruction, registers);
 }
 
 void Region::check_owner(const Instruction& instruction) const {
@@ -87,7 +126,7 @@ Region::~Region() = default;
 
 c10::intrusive_ptr<Region> Region::load(const State& state) {
   const auto& [version, inputs, lines, outputs, weights, tensors] = state;
-  TORCH_CHECK(version == kVersion, "fusible.Region needs format version ", kVersion, ", found ", version,
+  TORCH_CHECK(version >= 1 && version <= kVersion, "fusible.Region needs format version 1 to ", kVersion, ", found ", version,
               ": load the model with the release that fused it or a later one");
   const Constants constants{weights, tensors};
   std::vector<Instruction> instructions;
@@ -115,9 +154,9 @@ std::vector<at::Tensor> Region::interpret(at::TensorList inputs, std::vector<at:
   if (seen) *seen = registers;
   for (size_t i = 0; i < instructions_.size(); ++i) {
     const Instruction& instruction = instructions_[i];
-    at::Tensor& result = registers[instruction.result] = call_boxed(instruction, registers);
+    at::Tensor& result = registers[instruction.result] = result_of(instruction, registers);
     if (seen && result.defined() && result.layout() == at::kStrided)
-      (*seen)[instruction.result] = on_meta(result);
+      (*seen)[instruction.result] = integers_[instruction.result] ? result : on_meta(result);
     for (const Argument& argument : instruction.arguments)
       for (std::int64_t r : argument.registers)
         if (last_use_[r] == static_cast<std::int64_t>(i)) registers[r] = at::Tensor();
@@ -132,7 +171,11 @@ std::vector<at::Tensor> Region::interpret(at::TensorList inputs, std::vector<at:
 
 std::shared_ptr<const Plan> Region::plan_for(at::TensorList inputs) const {
   std::vector<std::int64_t> signature;
-  for (const at::Tensor& x : inputs) append(signature, x);
+  for (std::int64_t i = 0; i < inputs_; ++i)
+    if (integers_[i])
+      signature.push_back(inputs[i].item<std::int64_t>());
+    else
+      append(signature, inputs[i]);
   {
     std::lock_guard lock(mutex_);
     for (auto found = plans_.begin(); found != plans_.end(); ++found)
@@ -154,7 +197,9 @@ std::shared_ptr<const Plan> Region::plan_for(at::TensorList inputs) const {
 
 bool Region::may_plan(at::TensorList inputs) const {
   if (at::autocast::is_autocast_enabled(at::kCPU) || needs_derivative(inputs)) return false;
-  return std::all_of(inputs.begin(), inputs.end(), is_plain);
+  for (std::int64_t i = 0; i < inputs_; ++i)
+    if (!(integers_[i] ? is_plain_integer(inputs[i]) : is_plain(inputs[i]))) return false;
+  return true;
 }
 
 std::vector<std::string> Region::explain(at::TensorList inputs) const {

@@ -4,6 +4,7 @@
 // The list is the meaning: executed one by one through the dispatcher it gives what the original graph gives. A plan is made per signature
 // of inputs (dtypes, sizes, strides) and gives the same within rounding, with the same strides.
 
+#include <limits>
 #include <list>
 #include <memory>
 #include <mutex>
@@ -20,15 +21,18 @@
 
 namespace fusible {
 
-// A register, registers that form a Tensor[], or a constant: number, bool, string, int list, None, Tensor or fusible.Contraction.
+// A register, registers that form a Tensor[], an int[] of which registers hold some entries, or a constant: number, bool, string, int list,
+// None, Tensor or fusible.Contraction.
 struct Argument {
-  enum class Kind { constant, one, list };
+  enum class Kind { constant, one, list, integers };
+  static constexpr std::int64_t kHeld = std::numeric_limits<std::int64_t>::min();  // an entry that the next of `registers` holds
   Kind kind = Kind::constant;
   std::vector<std::int64_t> registers;
   c10::IValue value;
 
   static Argument reg(std::int64_t r) { return {Kind::one, {r}, {}}; }
   static Argument regs(std::vector<std::int64_t> r) { return {Kind::list, std::move(r), {}}; }
+  static Argument integers(std::vector<std::int64_t> entries, std::vector<std::int64_t> r) { return {Kind::integers, std::move(r), std::move(entries)}; }
   static Argument constant(c10::IValue v) { return {Kind::constant, {}, std::move(v)}; }
 };
 
@@ -44,6 +48,9 @@ struct Instruction {
 
 class Plan;
 
+// An instruction without integer registers, through the dispatcher; an integer result as integer_tensor() (integers.h) gives it.
+at::Tensor call_boxed(const Instruction& instruction, const std::vector<at::Tensor>& registers);
+
 class FUSIBLE_API Region : public torch::CustomClassHolder {
  public:
   class Builder;
@@ -51,7 +58,7 @@ class FUSIBLE_API Region : public torch::CustomClassHolder {
   // (version, number of inputs, instructions as text, output registers, weights, tensor constants)
   using State = std::tuple<std::int64_t, std::int64_t, std::vector<std::string>, std::vector<std::int64_t>,
                            std::vector<c10::intrusive_ptr<PackedContraction>>, std::vector<at::Tensor>>;
-  static constexpr std::int64_t kVersion = 1;
+  static constexpr std::int64_t kVersion = 2;  // 2: integers in registers; 1 is read, too
 
   // Throws c10::Error when the parts do not fit: a register read before it is written, an operator that regions do not take.
   Region(std::int64_t inputs, std::vector<Instruction> instructions, std::vector<std::int64_t> outputs);
@@ -59,7 +66,8 @@ class FUSIBLE_API Region : public torch::CustomClassHolder {
   State save() const;
   ~Region() override;
 
-  // Whether regions take this operator: one Tensor result, same result for same arguments, pure or in place on a register of its own.
+  // Whether regions take this operator: one Tensor or integer result, same result for same arguments, pure or in place on a register of its
+  // own.
   // `constants`: one entry per argument, null for a register.
   static bool takes(const c10::OperatorName& op);
   static bool takes(const c10::OperatorName& op, const std::vector<const c10::IValue*>& constants);
@@ -71,6 +79,13 @@ class FUSIBLE_API Region : public torch::CustomClassHolder {
   std::vector<at::Tensor> interpret(at::TensorList inputs, std::vector<at::Tensor>* seen = nullptr) const;
 
   std::int64_t inputs() const { return inputs_; }
+  // Whether a register holds an integer, see integers.h.
+  bool is_integer(std::int64_t reg) const { return integers_[reg]; }
+  bool reads_integers(const Instruction& instruction) const;
+  // The instruction for what `registers` hold.
+  Instruction settled(const Instruction& instruction, const std::vector<at::Tensor>& registers) const;
+  // Of one instruction, by the operator.
+  at::Tensor result_of(const Instruction& instruction, const std::vector<at::Tensor>& registers) const;
   std::int64_t registers() const { return inputs_ + static_cast<std::int64_t>(instructions_.size()); }
   const std::vector<Instruction>& instructions() const { return instructions_; }
   const std::vector<std::int64_t>& outputs() const { return outputs_; }
@@ -87,6 +102,7 @@ class FUSIBLE_API Region : public torch::CustomClassHolder {
     std::shared_ptr<const Plan> plan;  // null: this signature is interpreted
   };
   static constexpr size_t kMostPlans = 8;
+  void find_integers();
   void check_owner(const Instruction& instruction) const;
   bool may_plan(at::TensorList inputs) const;
   std::shared_ptr<const Plan> plan_for(at::TensorList inputs) const;
@@ -94,6 +110,7 @@ class FUSIBLE_API Region : public torch::CustomClassHolder {
   std::int64_t inputs_;
   std::vector<Instruction> instructions_;
   std::vector<std::int64_t> outputs_, last_use_;
+  std::vector<bool> integers_;
   mutable std::mutex mutex_;
   mutable std::list<Cached> plans_;  // most recently used first
 };

@@ -7,6 +7,7 @@
 
 #include "ops/forward.h"
 #include "ops/reference.h"
+#include "ops/region/integers.h"
 #include "ops/region/plan.h"
 
 namespace fusible {
@@ -35,7 +36,7 @@ std::optional<Sizes> sizes_of_contraction(const Instruction& instruction, const 
 // Operators that give the sizes of their first argument, or those of two by broadcasting.
 std::optional<Sizes> sizes_of_elementwise(const Instruction& instruction, const std::vector<at::Tensor>& seen) {
   const std::string& op = instruction.op.name;
-  const auto is_register = [&](size_t i) { return instruction.arguments[i].kind == Argument::Kind::one; };
+  const auto is_register = [&](size_t i) { return instruction.arguments[i].kind == Argument::Kind::one; };  // a tensor, in these operators
   if (!is_register(0)) return std::nullopt;
   const at::Tensor& x = seen[instruction.arguments[0].registers[0]];
   if (is_activation(op) || op == "aten::batch_norm" || op == "aten::layer_norm") return x.sizes().vec();
@@ -45,12 +46,12 @@ std::optional<Sizes> sizes_of_elementwise(const Instruction& instruction, const 
 }
 
 // Any other operator runs, on one zero that is seen everywhere.
-Sizes sizes_by_running(const Instruction& instruction, const std::vector<at::Tensor>& seen) {
+Sizes sizes_by_running(const Region& region, const Instruction& instruction, const std::vector<at::Tensor>& seen) {
   static const at::Tensor zero = at::zeros({}, at::kFloat);
   std::vector<at::Tensor> read(seen.size());
   for (const Argument& argument : instruction.arguments)
-    for (std::int64_t r : argument.registers) read[r] = zero.expand(seen[r].sizes());
-  return call_boxed(instruction, read).sizes().vec();
+    for (std::int64_t r : argument.registers) read[r] = region.is_integer(r) ? seen[r] : zero.expand(seen[r].sizes());
+  return region.result_of(instruction, read).sizes().vec();
 }
 
 }  // namespace
@@ -62,10 +63,14 @@ bool infer_shapes(const Region& region, at::TensorList inputs, std::vector<at::T
   seen.resize(region.registers());
   try {
     for (const Instruction& instruction : region.instructions()) {
+      if (region.is_integer(instruction.result)) {
+        seen[instruction.result] = region.result_of(instruction, seen);
+        continue;
+      }
       const bool contraction = instruction.op.name.rfind("fusible::", 0) == 0;
       auto sizes = contraction ? sizes_of_contraction(instruction, seen) : sizes_of_elementwise(instruction, seen);
       if (!sizes && contraction) return false;
-      if (!sizes) sizes = sizes_by_running(instruction, seen);
+      if (!sizes) sizes = sizes_by_running(region, instruction, seen);
       seen[instruction.result] = at::empty(*sizes, at::TensorOptions(at::kMeta).dtype(at::kFloat));
     }
   } catch (const std::exception&) {

@@ -1,5 +1,8 @@
 // Instructions that stay with ATen, and those that only rename memory.
 
+#include <optional>
+#include <unordered_set>
+
 #include <ATen/ATen.h>
 
 #include "ops/region/plan.h"
@@ -9,7 +12,7 @@ namespace {
 
 class AtenStep : public Step {
  public:
-  explicit AtenStep(const Instruction& instruction, size_t registers) : instruction_(instruction), registers_(registers) {}
+  AtenStep(Instruction instruction, size_t registers) : instruction_(std::move(instruction)), registers_(registers) {}
 
   void run(Frame& frame) const override {
     std::vector<at::Tensor> registers(registers_);
@@ -31,27 +34,65 @@ class AtenStep : public Step {
   const char* name() const override { return "ATen"; }
 
  private:
-  const Instruction& instruction_;
+  Instruction instruction_;
   size_t registers_;
 };
 
-bool renames(const std::string& name) {
-  return name == "aten::flatten" || name == "aten::reshape" || name == "aten::view" || name == "aten::unsqueeze" || name == "aten::squeeze";
+// Operators whose result may be the memory of their first argument.
+bool may_alias(const std::string& name) {
+  static const std::unordered_set<std::string> names = {
+      "aten::contiguous", "aten::expand",  "aten::flatten",   "aten::permute", "aten::reshape",   "aten::select", "aten::slice", "aten::squeeze",
+      "aten::t",          "aten::transpose", "aten::unflatten", "aten::unsqueeze", "aten::view",  "fusible::chunk",
+      "fusible::split", "fusible::split_with_sizes", "fusible::unbind"};
+  return names.count(name) != 0;
+}
+
+// The result on a tensor that lies as the register does, of which only the strides are looked at.
+std::optional<at::Tensor> result_on_like(const Making& making, const at::Tensor& like) {
+  std::vector<at::Tensor> registers(making.registers.size());
+  registers[making.instruction.arguments[0].registers[0]] = like;
+  at::Tensor result;
+  try {
+    result = call_boxed(making.instruction, registers);
+  } catch (const std::exception&) {
+    return std::nullopt;  // view, where the plan holds another order than the operators one by one
+  }
+  return result.storage().is_alias_of(like.storage()) ? std::optional(result) : std::nullopt;
 }
 
 }  // namespace
 
 std::unique_ptr<Step> make_aten(Making& making) {
   making.made_form = Form::tensor;
-  return std::make_unique<AtenStep>(making.instruction, making.registers.size());
+  Instruction call = making.instruction;
+  // Of other strides than the operators one by one would give, which view may not take.
+  if (call.op.name == "aten::view") call.op = {"aten::reshape", ""};
+  return std::make_unique<AtenStep>(std::move(call), making.registers.size());
 }
 
-// flatten, view and their like keep the order of the elements: the same memory where that order is the order in memory.
-std::int64_t alias_source(const Making& making) {
-  if (!renames(making.instruction.op.name) || !making.is_register(0)) return -1;
-  const Slot& source = making.slot(0);
+// view, select and their like. Where the order of the elements is that in memory, flatten and view see them as dense.
+bool make_alias(const Making& making, Slot& slot) {
+  if (!may_alias(making.instruction.op.name) || !making.is_register(0)) return false;
+  const std::int64_t reg = making.instruction.arguments[0].registers[0];
+  const Slot& source = making.slots[reg];
+  if (source.form == Form::tensor) return false;
   const bool one_order = source.form == Form::nhwc && (source.sizes[1] == 1 || source.sizes[2] * source.sizes[3] == 1);
-  return source.form == Form::dense || one_order ? making.instruction.arguments[0].registers[0] : -1;
+  const at::Tensor like = at::empty_strided(source.sizes, one_order ? strides_in(source.sizes, Form::dense) : source.strides_in_memory());
+  slot.shift = 0;
+  if (making.instruction.op.name == "aten::contiguous") {  // how a register lies is the plan's own affair
+    slot.alias_of = reg;
+    slot.form = source.form;
+    slot.strides = source.strides;
+    return true;
+  }
+  const auto result = result_on_like(making, like);
+  if (!result) return false;
+  slot.alias_of = reg;
+  slot.shift = result->storage_offset();
+  slot.strides = result->strides().vec();
+  slot.form = result->is_contiguous() ? Form::dense : Form::view;
+  if (result->dim() == 4 && !result->is_contiguous() && result->is_contiguous(at::MemoryFormat::ChannelsLast)) slot.form = Form::nhwc;
+  return true;
 }
 
 }  // namespace fusible

@@ -35,7 +35,8 @@ void ContractionStep::bind(Frame& frame, std::vector<kernels::Step>& steps) cons
 const float* ContractionStep::read_x(Frame& frame, Pixels& pixels) const {
   // Images of few channels are copied anyway: from NCHW as well as from NHWC.
   pixels.planar = weights_.takes_planar() && frame.slot(x_.reg).form == Form::tensor && frame.tensor(x_.reg).is_contiguous();
-  return pixels.planar ? frame.tensor(x_.reg).const_data_ptr<float>() : frame.read(x_.reg, x_.form);
+  if (pixels.planar) return frame.tensor(x_.reg).const_data_ptr<float>();
+  return x_.form == Form::nhwc ? frame.read_pixels(x_.reg, pixels.pixel_stride) : frame.read(x_.reg, x_.form);
 }
 
 void ContractionStep::run(Frame& frame) const {
@@ -63,7 +64,7 @@ std::unique_ptr<Step> make_contraction(Making& making) {
     if (in.sizes.size() > 2) pixels.images = in.sizes[0];
     pixels.width = in.numel() / (pixels.pixel_stride * pixels.images);
   } else {
-    pixels = {in.sizes[0], in.sizes[2], in.sizes[3], in.sizes[1], false};
+    pixels = {in.sizes[0], in.sizes[2], in.sizes[3], in.pixel_stride() ? in.pixel_stride() : in.sizes[1], false};
   }
   if (result.sizes() != at::IntArrayRef(contraction_sizes(making.registers[x], spec))) return nullptr;  // an operand of the chain enlarges it
   const Form form = linear ? Form::dense : Form::nhwc;

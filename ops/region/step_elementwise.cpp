@@ -86,6 +86,7 @@ bool is_one(const Instruction& instruction, size_t argument) {
 // The form in which the result is made: that of the value that is read whole.
 std::optional<Form> form_of(const Making& making, std::int64_t reg) {
   const Slot& slot = making.slots[reg];
+  if (slot.form == Form::view) return std::nullopt;
   if (slot.form != Form::tensor) return slot.form;
   const at::Tensor& seen = making.registers[reg];
   if (seen.is_contiguous()) return Form::dense;

@@ -141,7 +141,7 @@ std::vector<std::int64_t> join_lines(const Region& region, const std::vector<Slo
   for (std::int64_t r : region.outputs()) ++reads[r];
   const auto contraction = [&](std::int64_t i) { return dynamic_cast<ContractionStep*>(steps[i].get()); };
   const auto joins = [&](const ContractionStep& from, const ContractionStep* to) {
-    return to && to->x() == from.y() && reads[from.y()] == 1 && from.weights().takes_lines(from.pixels()) &&
+    return to && slots[from.x()].form != Form::view && to->x() == from.y() && reads[from.y()] == 1 && from.weights().takes_lines(from.pixels()) &&
            to->weights().takes_lines(to->pixels()) && !to->weights().takes_planar() &&
            slots[from.y()].numel() * 4 / at::get_num_threads() >= kSpills;
   };

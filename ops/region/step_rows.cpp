@@ -1,4 +1,4 @@
-// Concatenation of channels and layer_norm: whole rows at a time.
+// Concatenation and shuffling of channels and layer_norm: whole rows at a time.
 
 #include <algorithm>
 #include <cstring>
@@ -17,16 +17,23 @@ class ConcatStep : public Step {
   ConcatStep(std::vector<std::int64_t> parts, std::int64_t y) : parts_(std::move(parts)), y_(y) {}
 
   void run(Frame& frame) const override {
-    std::vector<std::pair<const float*, std::int64_t>> parts;
-    for (std::int64_t r : parts_) parts.emplace_back(frame.read(r, Form::nhwc), frame.slot(r).sizes[1]);
+    struct Part {
+      const float* from;
+      std::int64_t channels, stride;
+    };
+    std::vector<Part> parts;
+    for (std::int64_t r : parts_) {
+      Part& part = parts.emplace_back(Part{nullptr, frame.slot(r).sizes[1], 0});
+      part.from = frame.read_pixels(r, part.stride);
+    }
     const auto& sizes = frame.slot(y_).sizes;
     float* const y = frame.write(y_);
     at::parallel_for(0, sizes[0] * sizes[2] * sizes[3], std::max<std::int64_t>(1, 16384 / sizes[1]),
                      [&](std::int64_t begin, std::int64_t end) {
                        for (std::int64_t pixel = begin; pixel < end; ++pixel) {
                          float* to = y + pixel * sizes[1];
-                         for (const auto& [from, channels] : parts) {
-                           std::memcpy(to, from + pixel * channels, channels * sizeof(float));
+                         for (const auto& [from, channels, stride] : parts) {
+                           std::memcpy(to, from + pixel * stride, channels * sizeof(float));
                            to += channels;
                          }
                        }
@@ -36,6 +43,38 @@ class ConcatStep : public Step {
  private:
   std::vector<std::int64_t> parts_;
   std::int64_t y_;
+};
+
+// Channel j * groups + i of the result is channel i * (channels / groups) + j: view, transpose, contiguous, view (Zhang et al., ShuffleNet, 2018).
+class ShuffleStep : public Step {
+ public:
+  ShuffleStep(std::int64_t x, std::int64_t y, std::int64_t groups) : x_(x), y_(y), groups_(groups) {}
+
+  void run(Frame& frame) const override {
+    const auto& sizes = frame.slot(y_).sizes;
+    const std::int64_t channels = sizes[1], each = channels / groups_;
+    std::int64_t stride = 0;
+    const float* const x = frame.read_pixels(x_, stride);
+    float* const y = frame.write(y_);
+    at::parallel_for(0, sizes[0] * sizes[2] * sizes[3], std::max<std::int64_t>(1, 16384 / channels), [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t pixel = begin; pixel < end; ++pixel) {
+        const float* const from = x + pixel * stride;
+        float* const to = y + pixel * channels;
+        if (groups_ == 2) {  // what the compiler turns into two shuffles of vectors
+          for (std::int64_t j = 0; j < each; ++j) {
+            to[2 * j] = from[j];
+            to[2 * j + 1] = from[each + j];
+          }
+          continue;
+        }
+        for (std::int64_t i = 0; i < groups_; ++i)
+          for (std::int64_t j = 0; j < each; ++j) to[j * groups_ + i] = from[i * each + j];
+      }
+    });
+  }
+
+ private:
+  std::int64_t x_, y_, groups_;
 };
 
 class LayerNormStep : public Step {
@@ -71,6 +110,26 @@ std::unique_ptr<Step> make_concat(Making& making) {
     if (making.slots[r].sizes.size() != 4) return nullptr;
   making.made_form = Form::nhwc;
   return std::make_unique<ConcatStep>(instruction.arguments[0].registers, instruction.result);
+}
+
+// Seen at its last instruction; those before it only rename memory, and nothing runs for them.
+std::unique_ptr<Step> make_shuffle(Making& making) {
+  const auto is = [](const Instruction* instruction, const char* name) { return instruction && instruction->op.name == name; };
+  const auto is_view = [&](const Instruction* instruction) { return is(instruction, "aten::view") || is(instruction, "aten::reshape"); };
+  const auto read = [](const Instruction* instruction) { return instruction->arguments[0].registers[0]; };
+  if (!is_view(&making.instruction)) return nullptr;
+  const Instruction* before = making.maker(read(&making.instruction));
+  if (is(before, "aten::contiguous")) before = making.maker(read(before));
+  if (!is(before, "aten::transpose") || before->arguments[1].value.toInt() != 1 || before->arguments[2].value.toInt() != 2) return nullptr;
+  const Instruction* const split = making.maker(read(before));
+  if (!is_view(split)) return nullptr;
+  const std::int64_t x = read(split);
+  const auto& sizes = making.slots[x].sizes;
+  const auto& groups = making.slots[split->result].sizes;
+  if (sizes.size() != 4 || groups.size() != 5 || !making.slots[x].pixel_stride() || making.slots[making.instruction.result].sizes != sizes) return nullptr;
+  if (groups != std::vector<std::int64_t>{sizes[0], groups[1], sizes[1] / groups[1], sizes[2], sizes[3]}) return nullptr;
+  making.made_form = Form::nhwc;
+  return std::make_unique<ShuffleStep>(x, making.instruction.result, groups[1]);
 }
 
 std::unique_ptr<Step> make_layer_norm(Making& making) {

@@ -14,6 +14,14 @@ std::string print_number(double number) {
   return text;
 }
 
+std::string print_integers(const Argument& argument) {
+  std::string text;
+  auto next = argument.registers.begin();
+  for (std::int64_t entry : argument.value.toIntVector())
+    text += (text.empty() ? "" : " ") + (entry == Argument::kHeld ? "%" + std::to_string(*next++) : std::to_string(entry));
+  return text;
+}
+
 std::string print_list(const std::vector<std::int64_t>& list, const char* prefix) {
   std::string text;
   for (std::int64_t entry : list) text += (text.empty() ? "" : " ") + std::string(prefix) + std::to_string(entry);
@@ -96,6 +104,16 @@ class Reader {
     return result;
   }
 
+  Argument integers(std::string_view inner) const {
+    std::vector<std::int64_t> registers;
+    auto entries = list(inner, [&](std::string_view t) {
+      if (t.empty() || t[0] != '%') return integer(t);
+      registers.push_back(reg(t));
+      return Argument::kHeld;
+    });
+    return registers.empty() ? Argument::constant(std::move(entries)) : Argument::integers(std::move(entries), std::move(registers));
+  }
+
   Argument argument() {
     const std::string_view text = word();
     check(!text.empty());
@@ -103,7 +121,7 @@ class Reader {
     switch (text[0]) {
       case '%': return Argument::reg(reg(text));
       case '[': return Argument::regs(list(inner, [&](auto t) { return reg(t); }));
-      case '(': return Argument::constant(list(inner, [&](auto t) { return integer(t); }));
+      case '(': return integers(inner);
       case '\'': return Argument::constant(std::string(inner));
       case '#': return Argument::constant(at(constants_.weights, text));
       case '$': return Argument::constant(at(constants_.tensors, text));
@@ -143,6 +161,8 @@ std::string print_instruction(const Instruction& instruction, Constants& constan
       text += "%" + std::to_string(argument.registers[0]);
     else if (argument.kind == Argument::Kind::list)
       text += "[" + print_list(argument.registers, "%") + "]";
+    else if (argument.kind == Argument::Kind::integers)
+      text += "(" + print_integers(argument) + ")";
     else
       text += print_value(argument.value, constants);
   }

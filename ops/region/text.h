@@ -1,7 +1,7 @@
 #pragma once
 
 // Instructions as text: "%3 = aten::add.Tensor %1 %2 1". Arguments: %n register, [%a %b] registers, #n weights, $n tensor constant, none,
-// true, false, integers, numbers with "." or "e" (also inf, nan), (1 2) integer list, 'text'.
+// true, false, integers, numbers with "." or "e" (also inf, nan), (1 2 %3) integer list, 'text'.
 
 #include <string>
 #include <string_view>

@@ -106,6 +106,7 @@ void normalize(Model& model, const patterns::Matcher& matcher) {
   for (auto& method : model.methods) {
     walk(method.graph->block(), matcher);
     spell_out_lists(method.graph);
+    compute_with_integers(method.graph);
     eliminate_dead_code(method.graph);
     forward_rank_queries(method.graph->block());
   }

@@ -13,6 +13,8 @@ void normalize(Model& model, const patterns::Matcher& matcher);
 void resolve_attributes(Model& model);
 // fold.cpp: the value of a pure scalar node with constant inputs, from our own list of operators; null when it is not one.
 std::optional<c10::IValue> folded(Node* node);
+// trace_integers.cpp: what a trace computes from sizes on tensors is computed on integers.
+void compute_with_integers(const std::shared_ptr<Graph>& graph);
 // shape_queries.cpp: dim of a convolution's result is a constant. True when the node is gone.
 bool fold_rank_query(Node* node);
 // dim of what a contraction computes asks the contraction's input. After dead code is gone: what reads a value then is alive.

@@ -26,10 +26,18 @@ bool may_be_written(const Value* value) {
   });
 }
 
-// A loop may overwrite what it is started with: the executor finds out when it unrolls it.
-bool is_read(const Node* user) {
+// Whether somebody may want to know what `user` makes of a value: not where only writes lead on from it. A loop may overwrite what it is
+// started with; the executor finds out when it unrolls it.
+bool is_read(const Node* user, int depth = 0) {
+  constexpr int kDeepest = 8;
   if (user->kind() == torch::jit::prim::Loop) return false;
-  return user->outputs().empty() || std::any_of(user->outputs().begin(), user->outputs().end(), [](const Value* output) { return output->hasUses(); });
+  const auto* schema = user->maybeSchema();
+  if (user->outputs().empty() || depth == kDeepest) return true;
+  return std::any_of(user->outputs().begin(), user->outputs().end(), [&](const Value* output) {
+    return schema && schema->is_mutable()
+               ? std::any_of(output->uses().begin(), output->uses().end(), [&](const torch::jit::Use& use) { return is_read(use.user, depth + 1); })
+               : output->hasUses();
+  });
 }
 
 // Contractions that take inputs of several ranks and give results of the same rank.
