@@ -62,8 +62,7 @@ std::int64_t Slot::pixel_stride() const {
 std::shared_ptr<const Plan> Plan::make(const Region& region, const std::vector<at::Tensor>& registers) {
   for (size_t i = 0; i < registers.size(); ++i) {
     const at::Tensor& r = registers[i];
-    if (!region.is_integer(static_cast<std::int64_t>(i)) && (!r.defined() || r.scalar_type() != at::kFloat || r.numel() == 0 || r.is_neg()))
-      return nullptr;
+    if (!region.is_integer(static_cast<std::int64_t>(i)) && (!r.defined() || r.numel() == 0 || r.is_neg() || r.is_conj())) return nullptr;
   }
   const auto& outputs = region.outputs();
   for (size_t i = 0; i < outputs.size(); ++i) {
@@ -75,9 +74,16 @@ std::shared_ptr<const Plan> Plan::make(const Region& region, const std::vector<a
   }
   auto plan = std::make_shared<Plan>();
   for (const at::Tensor& r : registers) plan->slots_.push_back({r.sizes().vec(), r.scalar_type()});
+  // What is not float (masks, indices) stays with ATen.
+  const auto is_float = [&](std::int64_t r) { return region.is_integer(r) || plan->slots_[r].dtype == at::kFloat; };
+  const auto all_float = [&](const Instruction& instruction) {
+    for (const Argument& argument : instruction.arguments)
+      if (!std::all_of(argument.registers.begin(), argument.registers.end(), is_float)) return false;
+    return is_float(instruction.result);
+  };
   for (std::int64_t r : outputs) {
     const auto integer = region.is_integer(r) ? std::optional(registers[r].item<std::int64_t>()) : std::nullopt;
-    plan->outputs_.push_back({r, registers[r].sizes().vec(), registers[r].strides().vec(), integer});
+    plan->outputs_.push_back({r, registers[r].sizes().vec(), registers[r].strides().vec(), registers[r].scalar_type(), integer});
   }
   plan->instructions_.reserve(region.instructions().size());
   for (const Instruction& written : region.instructions()) {
@@ -86,13 +92,17 @@ std::shared_ptr<const Plan> Plan::make(const Region& region, const std::vector<a
     Making making{instruction, plan->instructions_, plan->slots_, registers};
     Slot& slot = plan->slots_[instruction.result];
     std::unique_ptr<Step> step;
-    if (!region.is_integer(instruction.result) && !(step = make_shuffle(making)) && !make_alias(making, slot)) {
+    if (!all_float(instruction))
+      step = make_aten(making);
+    else if (!region.is_integer(instruction.result) && !(step = make_shuffle(making)) && !make_alias(making, slot)) {
       for (auto* maker : {make_contraction, make_pool, make_elementwise, make_concat, make_layer_norm, make_aten})
         if ((step = maker(making))) break;
     }
     if (step) slot.form = making.made_form;
     plan->steps_.push_back(std::move(step));
   }
+  const auto is_own = [](const std::unique_ptr<Step>& step) { return step && std::string_view(step->name()) != kByAten; };
+  if (std::none_of(plan->steps_.begin(), plan->steps_.end(), is_own)) return nullptr;  // one by one they need no copies
   plan->runs_at_ = join_lines(region, plan->slots_, plan->steps_);
   plan->place(region);
   return plan;
@@ -136,7 +146,7 @@ std::vector<at::Tensor> Plan::run(at::TensorList inputs) const {
   results.reserve(outputs_.size());
   for (const Output& output : outputs_)
     results.push_back(output.integer ? integer_tensor(*output.integer)
-                                     : at::empty_strided(output.sizes, output.strides, at::TensorOptions(at::kFloat)));
+                                     : at::empty_strided(output.sizes, output.strides, at::TensorOptions(output.dtype)));
   const Arena arena(bytes_);
   Frame frame(*this, inputs, arena.data(), results);
   for (size_t i = 0; i < steps_.size(); ++i) {

@@ -55,7 +55,7 @@ class Step {
 class Plan {
  public:
   // `registers`: what each register held in one execution by the operators (Region::interpret). Null where no plan gives the same result: an output that is a
-  // view of an input or of another output, or a register that is not float.
+  // view of an input or of another output.
   static std::shared_ptr<const Plan> make(const Region& region, const std::vector<at::Tensor>& registers);
 
   std::vector<at::Tensor> run(at::TensorList inputs) const;
@@ -66,6 +66,7 @@ class Plan {
   struct Output {
     std::int64_t reg;
     std::vector<std::int64_t> sizes, strides;
+    at::ScalarType dtype;
     std::optional<std::int64_t> integer;
   };
   void place(const Region& region);
@@ -122,6 +123,8 @@ struct Making {
   }
   const c10::IValue& value(size_t argument) const { return instruction.arguments[argument].value; }
 };
+
+inline constexpr char kByAten[] = "ATen";  // the name of a step that calls the operator
 
 // Null where the loop nests do not take the instruction.
 std::unique_ptr<Step> make_contraction(Making& making);

@@ -24,16 +24,17 @@ c10::IValue value_of(const Argument& argument, const std::vector<at::Tensor>& re
   return list;
 }
 
-// Dense floats of this process's CPU, without lazy conjugation or negation, subclass or transform.
+// Dense, of this process's CPU, without lazy conjugation or negation, subclass or transform.
 bool is_plain(const at::Tensor& x) {
   static const c10::DispatchKeySet kPlain = at::empty({0}, at::kFloat).key_set() - c10::autograd_dispatch_keyset_with_ADInplaceOrView;
-  return x.defined() && x.device().is_cpu() && x.layout() == at::kStrided && x.scalar_type() == at::kFloat && !x.is_neg() &&
+  return x.defined() && x.device().is_cpu() && x.layout() == at::kStrided && !x.is_neg() && !x.is_conj() &&
          x.key_set() - c10::autograd_dispatch_keyset_with_ADInplaceOrView == kPlain;
 }
 
 bool is_plain_integer(const at::Tensor& x) { return x.defined() && x.device().is_cpu() && x.scalar_type() == at::kLong && x.dim() == 0; }
 
 void append(std::vector<std::int64_t>& signature, const at::Tensor& x) {
+  signature.push_back(static_cast<std::int64_t>(x.scalar_type()));
   signature.push_back(x.dim());
   signature.insert(signature.end(), x.sizes().begin(), x.sizes().end());
   signature.insert(signature.end(), x.strides().begin(), x.strides().end());

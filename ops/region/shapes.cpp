@@ -45,13 +45,14 @@ std::optional<Sizes> sizes_of_elementwise(const Instruction& instruction, const 
   return Sizes(sizes.begin(), sizes.end());
 }
 
-// Any other operator runs, on one zero that is seen everywhere.
-Sizes sizes_by_running(const Region& region, const Instruction& instruction, const std::vector<at::Tensor>& seen) {
+// Any other operator runs, on one zero that is seen everywhere. Nothing: its result is not float.
+std::optional<Sizes> sizes_by_running(const Region& region, const Instruction& instruction, const std::vector<at::Tensor>& seen) {
   static const at::Tensor zero = at::zeros({}, at::kFloat);
   std::vector<at::Tensor> read(seen.size());
   for (const Argument& argument : instruction.arguments)
     for (std::int64_t r : argument.registers) read[r] = region.is_integer(r) ? seen[r] : zero.expand(seen[r].sizes());
-  return region.result_of(instruction, read).sizes().vec();
+  const at::Tensor result = region.result_of(instruction, read);
+  return result.scalar_type() == at::kFloat ? std::optional(result.sizes().vec()) : std::nullopt;
 }
 
 }  // namespace
@@ -59,6 +60,8 @@ Sizes sizes_by_running(const Region& region, const Instruction& instruction, con
 bool infer_shapes(const Region& region, at::TensorList inputs, std::vector<at::Tensor>& seen) {
   const auto& outputs = region.outputs();
   if (!std::all_of(outputs.begin(), outputs.end(), [&](std::int64_t r) { return has_known_strides(region, r); })) return false;
+  for (std::int64_t i = 0; i < region.inputs(); ++i)
+    if (!region.is_integer(i) && inputs[i].scalar_type() != at::kFloat) return false;
   seen.assign(inputs.begin(), inputs.end());
   seen.resize(region.registers());
   try {
@@ -69,8 +72,8 @@ bool infer_shapes(const Region& region, at::TensorList inputs, std::vector<at::T
       }
       const bool contraction = instruction.op.name.rfind("fusible::", 0) == 0;
       auto sizes = contraction ? sizes_of_contraction(instruction, seen) : sizes_of_elementwise(instruction, seen);
-      if (!sizes && contraction) return false;
-      if (!sizes) sizes = sizes_by_running(region, instruction, seen);
+      if (!sizes && !contraction) sizes = sizes_by_running(region, instruction, seen);
+      if (!sizes) return false;
       seen[instruction.result] = at::empty(*sizes, at::TensorOptions(at::kMeta).dtype(at::kFloat));
     }
   } catch (const std::exception&) {

@@ -31,7 +31,7 @@ class AtenStep : public Step {
     frame.hold(instruction_.result, std::move(result));
   }
 
-  const char* name() const override { return "ATen"; }
+  const char* name() const override { return kByAten; }
 
  private:
   Instruction instruction_;

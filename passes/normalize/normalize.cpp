@@ -71,6 +71,27 @@ bool forward_transparent(Node* node, const patterns::Matcher& matcher) {
   return true;
 }
 
+bool is_same_constant(const Value* a, const Value* b) {
+  const auto left = torch::jit::toIValue(a), right = torch::jit::toIValue(b);
+  if (!left || !right) return false;
+  return (left->isNone() && right->isNone()) || (left->isInt() && right->isInt() && left->toInt() == right->toInt()) ||
+         (left->isBool() && right->isBool() && left->toBool() == right->toBool()) ||
+         (left->isString() && right->isString() && left->toStringRef() == right->toStringRef());
+}
+
+// What both branches give is known whichever runs.
+void forward_agreed(Node* node) {
+  for (std::size_t i = 0; i < node->outputs().size(); ++i) {
+    Value *const first = node->blocks()[0]->outputs()[i], *const second = node->blocks()[1]->outputs()[i];
+    if (first == second) {
+      node->output(i)->replaceAllUsesWith(first);
+    } else if (is_same_constant(first, second)) {
+      torch::jit::WithInsertPoint here(node);
+      node->output(i)->replaceAllUsesWith(node->owningGraph()->insertConstant(*torch::jit::toIValue(first)));
+    }
+  }
+}
+
 // One pass in program order: what a node depends on is in canonical form when the node is reached.
 void walk(Block* block, const patterns::Matcher& matcher) {
   for (Node* node = *block->nodes().begin(); node != block->return_node();) {
@@ -86,6 +107,7 @@ void walk(Block* block, const patterns::Matcher& matcher) {
       replace_by_constant(node, *value);
     } else if (!forward_tuple(node) && !fold_rank_query(node) && !forward_transparent(node, matcher)) {
       for (Block* inner : node->blocks()) walk(inner, matcher);
+      if (node->kind() == prim::If) forward_agreed(node);
     }
     node = next;
   }
@@ -108,6 +130,7 @@ void normalize(Model& model, const patterns::Matcher& matcher) {
     spell_out_lists(method.graph);
     compute_with_integers(method.graph);
     eliminate_dead_code(method.graph);
+    spell_out_attention(method.graph->block());
     forward_rank_queries(method.graph->block());
   }
   for (auto& method : model.methods) forget_dead(model, method);

@@ -15,6 +15,8 @@ void resolve_attributes(Model& model);
 std::optional<c10::IValue> folded(Node* node);
 // trace_integers.cpp: what a trace computes from sizes on tensors is computed on integers.
 void compute_with_integers(const std::shared_ptr<Graph>& graph);
+// attention.cpp: the operators that torch.nn's attention and encoder layers become, as linear, scaled_dot_product_attention and layer_norm.
+void spell_out_attention(Block* block);
 // shape_queries.cpp: dim of a convolution's result is a constant. True when the node is gone.
 bool fold_rank_query(Node* node);
 // dim of what a contraction computes asks the contraction's input. After dead code is gone: what reads a value then is alive.

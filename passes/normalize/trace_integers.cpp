@@ -24,6 +24,7 @@ class Integers {
  private:
   struct Plan {
     bool ok = false;
+    bool negative = true;                 // may be
     Value* known = nullptr;               // an int value
     std::optional<std::int64_t> literal;
     c10::Symbol op;                       // else: of the two parts
@@ -48,10 +49,19 @@ class Integers {
     return whole ? std::optional(t.item<std::int64_t>()) : std::nullopt;
   }
 
+  // Of a division that gives an integer: "floor", "trunc", or nothing where it is none.
+  static std::string rounding_of(const Node* node) {
+    if (node->kind() == aten::floor_divide && node->inputs().size() == 2) return "floor";
+    if (node->kind() != aten::div || node->inputs().size() != 3) return "";
+    const auto mode = torch::jit::toIValue(node->input(2));
+    return mode && mode->isString() ? mode->toStringRef() : "";
+  }
+
   Plan planned(const Value* value, int depth) const {
     Plan plan;
     if ((plan.literal = literal_of(value))) {
       plan.ok = true;
+      plan.negative = *plan.literal < 0;
       return plan;
     }
     const Node* node = value->node();
@@ -59,16 +69,18 @@ class Integers {
     if (node->kind() == prim::NumToTensor && node->input()->type()->kind() == c10::TypeKind::IntType) {
       plan.ok = true;
       plan.known = const_cast<Value*>(node->input());
+      plan.negative = plan.known->node()->kind() != aten::size;
       return plan;
     }
     const bool scaled = node->inputs().size() == 3 && literal_of(node->input(2)) == 1;  // alpha
     if (node->kind() == aten::add && scaled) plan.op = aten::add;
     else if (node->kind() == aten::sub && scaled) plan.op = aten::sub;
     else if (node->kind() == aten::mul && node->inputs().size() == 2) plan.op = aten::mul;
-    else if (node->kind() == aten::floor_divide && node->inputs().size() == 2 && literal_of(node->input(1)).value_or(0) > 0) plan.op = aten::floordiv;
+    else if (const auto rounding = rounding_of(node); !rounding.empty() && literal_of(node->input(1)).value_or(0) > 0) plan.op = aten::floordiv;
     else return plan;
     plan.parts = {planned(node->input(0), depth + 1), planned(node->input(1), depth + 1)};
-    plan.ok = plan.parts[0].ok && plan.parts[1].ok;
+    plan.negative = plan.parts[0].negative || plan.parts[1].negative || plan.op == aten::sub;
+    plan.ok = plan.parts[0].ok && plan.parts[1].ok && !(rounding_of(node) == "trunc" && plan.negative);
     return plan;
   }
 

@@ -174,11 +174,24 @@ void Generator::write() {
   }
 }
 
+// Keeps the sizes: others of torch, sizes that are computed, pieces that are put together again.
 void Generator::other_operator() {
   const Variable v = current();
   const std::string& n = v.name;
+  const std::string a = "p" + std::to_string(counter_), b = "q" + std::to_string(counter_);
+  if (random_.chance(15)) {
+    line(a + ", " + b + " = " + random_.pick<std::string>({"torch.chunk(" + n + ", 2, -1)", "torch.chunk(" + n + ", 2, 1)", n + ".split([1, " + n + ".size(0) - 1], 0)"}));
+    return assign("torch.cat([" + b + ", " + a + "], -1).reshape(" + n + ".size())", v.shapes);
+  }
+  if (v.shapes[0].size() == 4 && random_.chance(20)) {
+    line(a + ", " + b + ", h" + a + ", w" + a + " = " + n + ".size()");
+    return assign(n + ".reshape(" + a + ", 2, " + b + " // 2, h" + a + ", w" + a + ").transpose(1, 2).contiguous().view(" + a + ", " + b + ", h" + a + ", w" + a + ")", v.shapes);
+  }
   assign(random_.pick<std::string>({"torch.cat([" + n + "], 0)", "torch.softmax(" + n + ", -1)", "torch.roll(" + n + ", 1)", "torch.cumsum(" + n + ", 0)",
-                                    "torch.layer_norm(" + n + ", [" + n + ".size(-1)])", "torch.nan_to_num(" + n + ", 0.0, 1e3, -1e3)", n + " - " + n + ".mean()", "torch.stack([" + n + ", " + n + "], 0).sum(0)"}),
+                                    "torch.layer_norm(" + n + ", [" + n + ".size(-1)])", "torch.nan_to_num(" + n + ", 0.0, 1e3, -1e3)",
+                                    n + " - " + n + ".mean()", "torch.stack([" + n + ", " + n + "], 0).sum(0)",
+                                    n + ".reshape(" + n + ".size(0), -1).reshape(" + n + ".size())", n + ".transpose(0, -1).contiguous().transpose(0, -1)",
+                                    "torch.maximum(" + n + ", " + n + ".amin())"}),
          v.shapes);
 }
 

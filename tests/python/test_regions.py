@@ -255,3 +255,92 @@ def test_buffers_that_a_method_writes_are_read_at_each_call():
     for _ in range(3):
         x = torch.randn(1, 3, 8, 8)
         assert_same(fused(x), original(x), tolerance=3e-5)
+
+
+class Shuffled(Net):
+    """A ShuffleNet unit: halves of the channels, sizes from the graph, channels of two groups mixed."""
+
+    def forward(self, x):
+        y = self.a(x)
+        kept, inner = y.chunk(2, dim=1)
+        y = torch.cat((kept, F.relu(self.inside(inner))), dim=1)
+        n, c, h, w = y.size()
+        y = y.view(n, 2, c // 2, h, w).transpose(1, 2).contiguous().view(n, -1, h, w)
+        return F.relu(self.c(self.b(y)))
+
+    def __init__(self):
+        super().__init__()
+        self.inside = nn.Conv2d(8, 8, 3, padding=1)
+
+
+@pytest.mark.parametrize("form", ["scripted", "traced"])
+def test_sizes_and_pieces_do_not_cut_a_region(form):
+    for size in ((1, 3, 9, 7), (4, 3, 16, 16)):
+        _, fused = check(Shuffled(), (torch.randn(size),), form=form)
+    assert {"fusible::chunk", "aten::view"} <= set(regions(fused)[0])
+
+
+def test_sizes_that_leave_a_region_are_numbers_outside():
+    class Sized(Net):
+        def forward(self, x):
+            y = self.b(F.relu(self.a(x)))
+            n, width = y.size(0), y.shape[3]
+            return y.reshape(n, -1), [n, width * 2], y.view(n, 16, y.size(2) * width)
+
+    original, fused = fused_pair(Sized())
+    assert len(regions(fused)) == 1
+    for size in ((2, 3, 6, 5), (1, 3, 4, 4), (2, 3, 6, 5)):
+        x = torch.randn(size)
+        found, expected = fused(x), original(x)
+        assert found[1] == expected[1]
+        assert_same((found[0], found[2]), (expected[0], expected[2]))
+
+
+def test_numbers_computed_before_a_region_go_in():
+    class Given(Net):
+        def forward(self, x, width: int):
+            y = self.b(F.relu(self.a(x)))
+            return self.c(F.relu(y)).view(x.size(0), -1, width * 2)
+
+    original, fused = fused_pair(Given())
+    assert len(regions(fused)) == 1
+    x = torch.randn(2, 3, 6, 6)
+    for width in (2, 3, 6, 2):
+        assert_same(fused(x, width), original(x, width))
+    with pytest.raises(RuntimeError):
+        fused(x, 5)
+
+
+def test_a_list_of_pieces_of_another_length_raises():
+    class Halves(Net):
+        def forward(self, x):
+            y = F.relu(self.b(self.a(x)))
+            left, right = y.split(9, dim=3)
+            return self.c(left), self.c(right)
+
+    original, fused = fused_pair(Halves())
+    x = torch.randn(1, 3, 4, 12)
+    assert_same(fused(x), original(x))
+    for width in (9, 19):
+        for module in (original, fused):
+            with pytest.raises(RuntimeError):
+                module(torch.randn(1, 3, 4, width))
+
+
+def test_a_mask_that_is_no_float_keeps_the_plan():
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.q, self.v, self.out = nn.Linear(16, 16), nn.Linear(16, 16), nn.Linear(16, 16)
+
+        def forward(self, x, mask):
+            q, v = self.q(x), self.v(x)
+            return self.out(F.gelu(F.scaled_dot_product_attention(q, q, v, mask)) + x)
+
+    x, mask = torch.randn(2, 5, 16), torch.ones(5, 5, dtype=torch.bool).tril()
+    original, fused = fused_pair(Masked())
+    for given in (mask, mask.float(), mask):
+        assert_same(fused(x, given), original(x, given))
+    name, = fusible.regions(fused)
+    inputs = [x, mask] if "scaled_dot_product_attention" in fusible.regions(fused)[name] else [x]
+    assert "loop nest" in getattr(fused, name).explain(inputs)

@@ -109,7 +109,7 @@ TEST(Operators, FlattenInTheOrderOfTheDimensions) {
 TEST(Operators, ResultsOfAnotherDtype) {
   expect_as_written("aten::mul", "Tensor", [](const Bench& b) -> std::vector<Arg> {
     return {Arg::reg(b.y), Arg::constant(at::rand({2, 12, 1, 1}, at::kDouble))};
-  }, false);
+  });
 }
 
 c10::intrusive_ptr<Region> two_convolutions() {

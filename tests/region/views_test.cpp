@@ -1,0 +1,158 @@
+// Sizes, pieces and views inside of regions: a plan gives what the operators one by one give, for every layout and size.
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "ops/region/region.h"
+
+namespace fusible {
+namespace {
+
+using Arg = Argument;
+using Ints = std::vector<std::int64_t>;
+constexpr std::int64_t kHeld = Argument::kHeld;
+
+c10::intrusive_ptr<PackedContraction> pointwise(std::int64_t in, std::int64_t out, std::int64_t kernel = 1) {
+  ContractionSpec spec;
+  spec.weight = at::randn({out, in, kernel, kernel});
+  spec.stride = {1, 1};
+  spec.padding = {kernel / 2, kernel / 2};
+  spec.dilation = {1, 1};
+  return make_packed(spec);
+}
+
+struct Writer : Region::Builder {
+  std::int64_t conv(std::int64_t x, std::int64_t in, std::int64_t out, std::int64_t kernel = 1) {
+    return call({"fusible::conv", ""}, {Arg::reg(x), Arg::constant(pointwise(in, out, kernel)), Arg::constant(std::string("relu")), Arg::regs({})});
+  }
+  std::int64_t size(std::int64_t x, std::int64_t dim) { return call({"aten::size", "int"}, {Arg::reg(x), Arg::constant(dim)}); }
+  std::int64_t integer(const char* op, std::int64_t a, std::int64_t b) { return call({op, "int"}, {Arg::reg(a), Arg::constant(b)}); }
+  std::int64_t view(std::int64_t x, Ints entries, Ints held) {
+    return call({"aten::view", ""}, {Arg::reg(x), Arg::integers(std::move(entries), std::move(held))});
+  }
+  std::int64_t transpose(std::int64_t x, std::int64_t a, std::int64_t b) { return call({"aten::transpose", "int"}, {Arg::reg(x), Arg::constant(a), Arg::constant(b)}); }
+  std::int64_t chunk(std::int64_t x, std::int64_t index, std::int64_t count = 2) {
+    return call({"fusible::chunk", ""}, {Arg::reg(x), Arg::constant(count), Arg::constant(std::int64_t{1}), Arg::constant(index), Arg::constant(count)});
+  }
+  std::int64_t shuffle(std::int64_t x, std::int64_t groups) {
+    const std::int64_t n = size(x, 0), c = size(x, 1), h = size(x, 2), w = size(x, 3), each = integer("aten::floordiv", c, groups);
+    const std::int64_t swapped = transpose(view(x, {kHeld, groups, kHeld, kHeld, kHeld}, {n, each, h, w}), 1, 2);
+    const std::int64_t dense = call({"aten::contiguous", ""}, {Arg::reg(swapped), Arg::constant(std::int64_t{0})});
+    return view(dense, {kHeld, -1, kHeld, kHeld}, {n, h, w});
+  }
+};
+
+void expect_as_written(const Region& region, const std::vector<at::Tensor>& inputs) {
+  const auto wanted = region.interpret(inputs), found = region.run(inputs);
+  EXPECT_FALSE(region.explain(inputs).empty()) << region.print();
+  ASSERT_EQ(found.size(), wanted.size());
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    ASSERT_EQ(found[i].sizes(), wanted[i].sizes()) << region.print();
+    EXPECT_EQ(found[i].strides(), wanted[i].strides()) << region.print();
+    EXPECT_EQ(found[i].dtype(), wanted[i].dtype()) << region.print();
+    EXPECT_TRUE(at::allclose(found[i], wanted[i], 1e-4, 1e-5)) << region.print();
+  }
+}
+
+at::Tensor integer(std::int64_t value) { return at::scalar_tensor(value, at::kLong); }
+
+std::vector<at::Tensor> images() {
+  std::vector<at::Tensor> list;
+  for (const Ints& sizes : {Ints{2, 12, 7, 5}, Ints{1, 12, 1, 9}, Ints{3, 12, 1, 1}})
+    for (const auto format : {at::MemoryFormat::Contiguous, at::MemoryFormat::ChannelsLast}) list.push_back(at::randn(sizes).contiguous(format));
+  return list;
+}
+
+TEST(Views, ShufflesOfChannelsAndTheirHalves) {
+  for (const std::int64_t groups : {2, 3, 6}) {
+    Writer w;
+    const std::int64_t shuffled = w.shuffle(w.conv(w.input(), 12, 12), groups);
+    const std::int64_t kept = w.chunk(shuffled, 0), inner = w.conv(w.chunk(shuffled, 1), 6, 6, 3);
+    w.output(w.conv(w.call({"aten::cat", ""}, {Arg::regs({kept, inner}), Arg::constant(std::int64_t{1})}), 12, 8));
+    const auto region = w.finish();
+    for (const at::Tensor& x : images()) expect_as_written(*region, {x});
+    const auto steps = region->explain({images()[0]});
+    EXPECT_EQ(std::count(steps.begin(), steps.end(), "ATen"), 0) << region->print();
+  }
+}
+
+// What looks like a shuffle and is none: other dimensions, groups of the height, the operators after it read what stands before it.
+TEST(Views, WhatIsNoShuffle) {
+  Writer w;
+  const std::int64_t y = w.conv(w.input(), 12, 12), h = w.size(y, 2), n = w.size(y, 0), width = w.size(y, 3);
+  const std::int64_t split = w.view(y, {kHeld, 3, 4, kHeld, kHeld}, {n, h, width});
+  const std::int64_t other = w.view(w.call({"aten::contiguous", ""}, {Arg::reg(w.transpose(split, 1, 3)), Arg::constant(std::int64_t{0})}), {kHeld, 12, kHeld, kHeld}, {n, h, width});
+  w.output(w.conv(other, 12, 8));
+  w.output(w.call({"aten::relu", ""}, {Arg::reg(split)}));
+  const auto region = w.finish();
+  for (const at::Tensor& x : images()) expect_as_written(*region, {x});
+}
+
+TEST(Views, PartsOfAProductAsAttentionReadsThem) {
+  ContractionSpec spec;
+  spec.kind = Contraction::linear;
+  spec.weight = at::randn({48, 16});
+  const auto weights = make_packed(spec);
+  Writer w;
+  const std::int64_t x = w.input(), mask = w.input();
+  const std::int64_t y = w.call({"fusible::linear", ""}, {Arg::reg(x), Arg::constant(weights), Arg::constant(std::string()), Arg::regs({})});
+  const std::int64_t n = w.size(y, 0), t = w.size(y, 1);
+  const std::int64_t heads = w.call({"aten::permute", ""}, {Arg::reg(w.view(y, {kHeld, kHeld, 3, 4, 4}, {n, t})), Arg::constant(Ints{2, 0, 3, 1, 4})});
+  const auto part = [&](std::int64_t i) {
+    return w.call({"fusible::unbind", ""}, {Arg::reg(heads), Arg::constant(std::int64_t{0}), Arg::constant(i), Arg::constant(std::int64_t{3})});
+  };
+  const std::int64_t q = part(0), k = part(1), v = part(2);
+  const std::int64_t seen = w.call({"aten::scaled_dot_product_attention", ""}, {Arg::reg(q), Arg::reg(k), Arg::reg(v), Arg::reg(mask), Arg::constant(0.0),
+                                                                               Arg::constant(false), Arg::constant({}), Arg::constant(false)});
+  w.output(w.call({"aten::flatten", "using_ints"}, {Arg::reg(w.transpose(seen, 1, 2)), Arg::constant(std::int64_t{2}), Arg::constant(std::int64_t{3})}));
+  w.output(t);
+  const auto region = w.finish();
+  for (const std::int64_t length : {5, 1, 9}) {
+    const at::Tensor given = at::randn({2, length, 16});
+    expect_as_written(*region, {given, at::rand({2, 1, length, length}) > -1});
+    expect_as_written(*region, {given, at::rand({2, 1, length, length})});
+  }
+}
+
+// An integer of another value is another signature; one that does not fit raises as the operator does.
+TEST(Views, IntegersThatAreGiven) {
+  Writer w;
+  const std::int64_t x = w.input(), width = w.input();
+  w.output(w.view(w.conv(x, 12, 12), {-1, kHeld}, {width}));
+  const auto region = w.finish();
+  const at::Tensor image = at::randn({2, 12, 6, 4});
+  for (const std::int64_t value : {4, 6, 12, 4}) expect_as_written(*region, {image, integer(value)});
+  EXPECT_THROW(region->run({image, integer(7)}), c10::Error);
+  EXPECT_THROW(region->run({image, at::ones({2})}), c10::Error);
+}
+
+TEST(Views, PiecesThatAreNotThereRaise) {
+  Writer w;
+  w.output(w.chunk(w.conv(w.input(), 12, 5), 0, 4));  // 5 channels come in 3 pieces of 2, 2 and 1
+  const auto region = w.finish();
+  EXPECT_THROW(region->run({at::randn({1, 12, 3, 3})}), c10::Error);
+}
+
+TEST(Views, SavedAndLoaded) {
+  Writer w;
+  w.output(w.shuffle(w.conv(w.input(), 12, 12), 2));
+  const auto region = w.finish();
+  const auto again = Region::load(region->save());
+  EXPECT_EQ(again->print(), region->print());
+  const at::Tensor x = at::randn({1, 12, 4, 4});
+  EXPECT_TRUE(at::equal(again->run({x})[0], region->run({x})[0]));
+}
+
+TEST(Views, AnIntegerIsNoTensor) {
+  Writer mixed;
+  const std::int64_t n = mixed.size(mixed.input(), 0);
+  mixed.output(mixed.call({"aten::relu", ""}, {Arg::reg(n)}));
+  EXPECT_THROW(mixed.finish(), c10::Error);
+  Writer twice;
+  const std::int64_t x = twice.input();
+  twice.output(twice.call({"aten::view", ""}, {Arg::reg(x), Arg::integers({kHeld}, {x})}));
+  EXPECT_THROW(twice.finish(), c10::Error);
+}
+
+}  // namespace
+}  // namespace fusible
