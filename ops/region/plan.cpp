@@ -1,6 +1,8 @@
 #include "ops/region/plan.h"
 
 #include <algorithm>
+#include <numeric>
+#include <string_view>
 
 #include <ATen/ATen.h>
 
@@ -103,7 +105,18 @@ std::shared_ptr<const Plan> Plan::make(const Region& region, const std::vector<a
   }
   const auto is_own = [](const std::unique_ptr<Step>& step) { return step && std::string_view(step->name()) != kByAten; };
   if (std::none_of(plan->steps_.begin(), plan->steps_.end(), is_own)) return nullptr;  // one by one they need no copies
-  plan->runs_at_ = join_lines(region, plan->slots_, plan->steps_);
+  join_concats(region.inputs(), plan->slots_, plan->steps_);
+  // Sizes are known: who asks for one reads no memory.
+  std::vector<std::int64_t> reads(plan->slots_.size(), 0);
+  for (const Instruction& instruction : plan->instructions_)
+    if (!region.is_integer(instruction.result))
+      for (const Argument& argument : instruction.arguments)
+        for (std::int64_t r : argument.registers) ++reads[r];
+  for (std::int64_t r : outputs) ++reads[r];
+  plan->runs_at_.resize(plan->steps_.size());
+  std::iota(plan->runs_at_.begin(), plan->runs_at_.end(), 0);
+  join_elementwise(region.inputs(), reads, plan->slots_, plan->steps_, plan->runs_at_);
+  join_lines(reads, plan->slots_, plan->steps_, plan->runs_at_);
   plan->place(region);
   return plan;
 }
@@ -114,7 +127,11 @@ void Plan::place(const Region& region) {
     while (slots_[r].alias_of >= 0) r = slots_[r].alias_of;
     return r;
   };
-  std::vector<std::int64_t> last(slots_.size(), -1);
+  std::vector<std::int64_t> last(slots_.size(), -1), first(slots_.size(), count);
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::int64_t r = root(instructions_[i].result);
+    first[r] = std::min(first[r], i);
+  }
   for (std::int64_t i = 0; i < count; ++i)
     for (const Argument& argument : instructions_[i].arguments)
       for (std::int64_t r : argument.registers) last[root(r)] = std::max(last[root(r)], runs_at_[i]);
@@ -132,7 +149,7 @@ void Plan::place(const Region& region) {
     const std::int64_t r = region.instructions()[i].result;
     Slot& slot = slots_[r];
     if (slot.alias_of < 0 && slot.form != Form::tensor && slot.output < 0 && runs_at_[i] == i)
-      slot.offset = lowest_place(blocks, slot.numel() * 4, i, std::max(last[r], i));
+      slot.offset = lowest_place(blocks, slot.numel() * 4, first[r], std::max(last[r], i));
     if (steps_[i])
       if (const std::int64_t floats = steps_[i]->scratch_floats()) steps_[i]->scratch_offset = lowest_place(blocks, floats * 4, i, i);
   }
@@ -178,6 +195,11 @@ float* Frame::address(std::int64_t reg) {
 }
 
 float* Frame::write(std::int64_t reg) { return address(reg); }
+
+float* Frame::write_pixels(std::int64_t reg, std::int64_t& pixel_stride) {
+  pixel_stride = plan_.slots_[reg].pixel_stride();
+  return address(reg);
+}
 
 // A converted register is kept, in place of what it was made from, for the steps that read it after this one.
 const float* Frame::read(std::int64_t reg, Form form) {

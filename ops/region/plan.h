@@ -49,6 +49,8 @@ class Step {
   // Arena floats that only this step needs.
   virtual std::int64_t scratch_floats() const { return 0; }
   virtual const char* name() const { return "loop nest"; }
+  // Whether an nhwc result may be part of the channels of another register.
+  virtual bool writes_pixels() const { return false; }
   std::int64_t scratch_offset = 0;
 };
 
@@ -91,6 +93,7 @@ class Frame {
   float* write(std::int64_t reg);
   // The channels of the first pixel, nhwc, and how far apart the pixels are.
   const float* read_pixels(std::int64_t reg, std::int64_t& pixel_stride);
+  float* write_pixels(std::int64_t reg, std::int64_t& pixel_stride);
   // The register as a tensor with its logical shape.
   at::Tensor tensor(std::int64_t reg);
   void hold(std::int64_t reg, at::Tensor tensor) { held_[reg] = std::move(tensor); }
@@ -136,9 +139,16 @@ bool is_arithmetic(const std::string& op);
 std::unique_ptr<Step> make_concat(Making& making);
 std::unique_ptr<Step> make_shuffle(Making& making);
 std::unique_ptr<Step> make_layer_norm(Making& making);
-// Replaces runs of contractions whose results between them leave the cache by one step each, at the last one's place. The step that runs each
-// instruction then; no memory is needed for what is passed on inside of a step.
-std::vector<std::int64_t> join_lines(const Region& region, const std::vector<Slot>& slots, std::vector<std::unique_ptr<Step>>& steps);
+// Lets parts of a concatenation be made where they will lie, and shorter concatenations be seen in longer ones: slots become views.
+void join_concats(std::int64_t inputs, std::vector<Slot>& slots, std::vector<std::unique_ptr<Step>>& steps);
+// The joins below replace runs of steps by one step at the last one's place. `reads`: how often each register is read; `runs_at`: the step that
+// runs each instruction. No memory is needed for what is passed on inside of a step.
+// Elementwise operators on the result of another.
+void join_elementwise(std::int64_t inputs, const std::vector<std::int64_t>& reads, const std::vector<Slot>& slots, std::vector<std::unique_ptr<Step>>& steps,
+                      std::vector<std::int64_t>& runs_at);
+// Contractions whose results between them leave the cache.
+void join_lines(const std::vector<std::int64_t>& reads, const std::vector<Slot>& slots, std::vector<std::unique_ptr<Step>>& steps,
+                std::vector<std::int64_t>& runs_at);
 // Any instruction, through the dispatcher.
 std::unique_ptr<Step> make_aten(Making& making);
 // A result that is memory of another register: fills its slot; false where it is none.

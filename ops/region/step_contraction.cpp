@@ -44,7 +44,9 @@ void ContractionStep::run(Frame& frame) const {
   bind(frame, steps);
   Pixels pixels = pixels_;
   const float* const x = read_x(frame, pixels);
-  weights_.run(x, pixels, frame.write(y_), weights_.out_channels(), steps, collapse_, frame.scratch(*this));
+  std::int64_t y_stride = weights_.out_channels();
+  float* const y = x_.form == Form::nhwc ? frame.write_pixels(y_, y_stride) : frame.write(y_);
+  weights_.run(x, pixels, y, y_stride, steps, collapse_, frame.scratch(*this));
 }
 
 std::unique_ptr<Step> make_contraction(Making& making) {

@@ -21,6 +21,7 @@ class ContractionStep : public Step {
   ContractionStep(c10::intrusive_ptr<PackedContraction> contraction, kernels::Chain chain, std::vector<From> operands, From x, std::int64_t y,
                   kernels::Pixels pixels);
   void run(Frame& frame) const override;
+  bool writes_pixels() const override { return x_.form == Form::nhwc; }
   std::int64_t scratch_floats() const override { return weights_.scratch_floats(pixels_); }
 
   // The post-op chain with the addresses of its operands.

@@ -130,18 +130,12 @@ class LinesStep : public Step {
 
 }  // namespace
 
-std::vector<std::int64_t> join_lines(const Region& region, const std::vector<Slot>& slots, std::vector<std::unique_ptr<Step>>& steps) {
+void join_lines(const std::vector<std::int64_t>& reads, const std::vector<Slot>& slots, std::vector<std::unique_ptr<Step>>& steps,
+                std::vector<std::int64_t>& runs_at) {
   const auto count = static_cast<std::int64_t>(steps.size());
-  std::vector<std::int64_t> runs_at(count), reads(slots.size(), 0);
-  for (std::int64_t i = 0; i < count; ++i) {
-    runs_at[i] = i;
-    for (const Argument& argument : region.instructions()[i].arguments)
-      for (std::int64_t r : argument.registers) ++reads[r];
-  }
-  for (std::int64_t r : region.outputs()) ++reads[r];
   const auto contraction = [&](std::int64_t i) { return dynamic_cast<ContractionStep*>(steps[i].get()); };
   const auto joins = [&](const ContractionStep& from, const ContractionStep* to) {
-    return to && slots[from.x()].form != Form::view && to->x() == from.y() && reads[from.y()] == 1 && from.weights().takes_lines(from.pixels()) &&
+    return to && slots[from.x()].form != Form::view && slots[to->y()].form != Form::view && to->x() == from.y() && reads[from.y()] == 1 && from.weights().takes_lines(from.pixels()) &&
            to->weights().takes_lines(to->pixels()) && !to->weights().takes_planar() &&
            slots[from.y()].numel() * 4 / at::get_num_threads() >= kSpills;
   };
@@ -163,7 +157,6 @@ std::vector<std::int64_t> join_lines(const Region& region, const std::vector<Slo
     steps[end - 1] = std::make_unique<LinesStep>(std::move(*geometry), std::move(joined));
     i = end - 1;
   }
-  return runs_at;
 }
 
 }  // namespace fusible

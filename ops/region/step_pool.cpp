@@ -21,26 +21,29 @@ class PoolStep : public Step {
   PoolStep(std::int64_t x, std::int64_t y, bool max, std::vector<Window> heights, std::vector<Window> widths, double divisor)
       : x_(x), y_(y), max_(max), heights_(std::move(heights)), widths_(std::move(widths)), divisor_(divisor) {}
 
+  bool writes_pixels() const override { return true; }
+
   void run(Frame& frame) const override {
     const auto& in = frame.slot(x_).sizes;
     const std::int64_t channels = in[1], height = in[2], width = in[3];
     const auto lines = static_cast<std::int64_t>(heights_.size()), columns = static_cast<std::int64_t>(widths_.size());
-    const float* const x = frame.read(x_, Form::nhwc);
-    float* const y = frame.write(y_);
+    std::int64_t x_stride = 0, y_stride = 0;
+    const float* const x = frame.read_pixels(x_, x_stride);
+    float* const y = frame.write_pixels(y_, y_stride);
     at::parallel_for(0, in[0] * lines, 1, [&](std::int64_t begin, std::int64_t end) {
       std::vector<const float*> rows;
       for (std::int64_t line = begin; line < end; ++line) {
-        const float* const image = x + line / lines * height * width * channels;
+        const float* const image = x + line / lines * height * width * x_stride;
         const Window& h = heights_[line % lines];
         for (std::int64_t column = 0; column < columns; ++column) {
           const Window& w = widths_[column];
           rows.clear();
           for (std::int64_t i = h.begin; i < h.end; i += h.step)
-            for (std::int64_t j = w.begin; j < w.end; j += w.step) rows.push_back(image + (i * width + j) * channels);
+            for (std::int64_t j = w.begin; j < w.end; j += w.step) rows.push_back(image + (i * width + j) * x_stride);
           const auto taps = static_cast<std::int64_t>(rows.size());
           const double divisor = divisor_ != 0 ? divisor_ : static_cast<double>(taps);
           kernels::isa().pool(
-              {rows.data(), taps, channels, y + (line * columns + column) * channels, static_cast<float>(1 / divisor), max_});
+              {rows.data(), taps, channels, y + (line * columns + column) * y_stride, static_cast<float>(1 / divisor), max_});
         }
       }
     });

@@ -1,7 +1,6 @@
-// Concatenation and shuffling of channels and layer_norm: whole rows at a time.
+// Shuffled channels and layer_norm: whole rows at a time.
 
 #include <algorithm>
-#include <cstring>
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -11,39 +10,6 @@
 
 namespace fusible {
 namespace {
-
-class ConcatStep : public Step {
- public:
-  ConcatStep(std::vector<std::int64_t> parts, std::int64_t y) : parts_(std::move(parts)), y_(y) {}
-
-  void run(Frame& frame) const override {
-    struct Part {
-      const float* from;
-      std::int64_t channels, stride;
-    };
-    std::vector<Part> parts;
-    for (std::int64_t r : parts_) {
-      Part& part = parts.emplace_back(Part{nullptr, frame.slot(r).sizes[1], 0});
-      part.from = frame.read_pixels(r, part.stride);
-    }
-    const auto& sizes = frame.slot(y_).sizes;
-    float* const y = frame.write(y_);
-    at::parallel_for(0, sizes[0] * sizes[2] * sizes[3], std::max<std::int64_t>(1, 16384 / sizes[1]),
-                     [&](std::int64_t begin, std::int64_t end) {
-                       for (std::int64_t pixel = begin; pixel < end; ++pixel) {
-                         float* to = y + pixel * sizes[1];
-                         for (const auto& [from, channels, stride] : parts) {
-                           std::memcpy(to, from + pixel * stride, channels * sizeof(float));
-                           to += channels;
-                         }
-                       }
-                     });
-  }
-
- private:
-  std::vector<std::int64_t> parts_;
-  std::int64_t y_;
-};
 
 // Channel j * groups + i of the result is channel i * (channels / groups) + j: view, transpose, contiguous, view (Zhang et al., ShuffleNet, 2018).
 class ShuffleStep : public Step {
@@ -100,17 +66,6 @@ class LayerNormStep : public Step {
 };
 
 }  // namespace
-
-std::unique_ptr<Step> make_concat(Making& making) {
-  const Instruction& instruction = making.instruction;
-  if (instruction.op.name != "aten::cat" || instruction.arguments[0].kind != Argument::Kind::list) return nullptr;
-  const std::int64_t dim = making.value(1).toInt();
-  if (making.registers[instruction.result].dim() != 4 || (dim != 1 && dim != -3)) return nullptr;
-  for (std::int64_t r : instruction.arguments[0].registers)
-    if (making.slots[r].sizes.size() != 4) return nullptr;
-  making.made_form = Form::nhwc;
-  return std::make_unique<ConcatStep>(instruction.arguments[0].registers, instruction.result);
-}
 
 // Seen at its last instruction; those before it only rename memory, and nothing runs for them.
 std::unique_ptr<Step> make_shuffle(Making& making) {

@@ -85,7 +85,8 @@ def test_what_is_left_behind_a_contraction_has_a_reason(subject):
     """Each post-op that still reads a fused operator's result is one place where a sequence stopped: a site of a missed diagnostic."""
     left = Counter()
     for node in nodes(raw_graph(subject.fused, "forward")):
-        if node.kind() in POST_OPS and any(value.node().kind().startswith("fusible::") for value in node.inputs()):
+        of_tensors = isinstance(next(node.outputs()).type(), torch._C.TensorType) if node.kind() in POST_OPS else False  # and not of sizes
+        if of_tensors and any(value.node().kind().startswith("fusible::") for value in node.inputs()):
             left[node.kind()] += 1
     missed = [diagnostic for diagnostic in subject.report.diagnostics if diagnostic.kind == "missed"]
     assert left.total() <= sum(len(diagnostic.sites) for diagnostic in missed), (left, [diagnostic.message for diagnostic in missed])
@@ -142,8 +143,9 @@ def test_two_threads_at_once(subject):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_scripted_and_traced_come_out_alike(name, request):
-    if name == "vit_b_16":
-        request.applymarker(pytest.mark.xfail(strict=True, reason="tracing takes MultiheadAttention's fast operator, scripting keeps its branches and linears"))
-    scripted, traced = (fusible.lint(load(name, form)) for form in archives.FORMS)
-    assert patterns(scripted) == patterns(traced)
+def test_scripted_and_traced_come_out_alike(name):
+    scripted, traced = (patterns(fusible.lint(load(name, form))) for form in archives.FORMS)
+    if name == "vit_b_16":  # a script also holds the linears of the path that MultiheadAttention takes where gradients are wanted
+        assert traced and not traced - scripted
+    else:
+        assert scripted == traced

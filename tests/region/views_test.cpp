@@ -114,6 +114,57 @@ TEST(Views, PartsOfAProductAsAttentionReadsThem) {
   }
 }
 
+std::int64_t concat(Writer& w, std::vector<std::int64_t> parts) { return w.call({"aten::cat", ""}, {Arg::regs(std::move(parts)), Arg::constant(std::int64_t{1})}); }
+std::int64_t relu(Writer& w, std::int64_t x) { return w.call({"aten::relu", ""}, {Arg::reg(x)}); }
+
+// Each layer reads all before it; the shorter concatenations are the beginning of the longest.
+TEST(Views, DenseBlocks) {
+  Writer w;
+  std::vector<std::int64_t> features{w.conv(w.input(), 12, 8)};
+  for (std::int64_t layer = 0; layer < 3; ++layer) {
+    const std::int64_t all = relu(w, concat(w, features));
+    features.push_back(w.conv(w.conv(all, 8 + 4 * layer, 16), 16, 4, 3));
+  }
+  const std::int64_t all = concat(w, features);
+  w.output(w.conv(all, 20, 6));
+  w.output(features[1]);
+  const auto region = w.finish();
+  for (const at::Tensor& x : images()) expect_as_written(*region, {x});
+  const auto steps = region->explain({images()[0]});
+  EXPECT_EQ(std::count(steps.begin(), steps.end(), "same memory"), 4) << region->print();  // no concatenation copies
+}
+
+// A part that is read elsewhere, stands twice, in two orders, in a concatenation of concatenations, is pooled, or comes from outside.
+TEST(Views, PartsOfSeveralConcatenations) {
+  Writer w;
+  const std::int64_t x = w.input(), a = w.conv(x, 12, 8), b = w.conv(x, 12, 4, 3);
+  const std::int64_t pooled = w.call({"aten::max_pool2d", ""}, {Arg::reg(a), Arg::constant(Ints{3, 3}), Arg::constant(Ints{1, 1}), Arg::constant(Ints{1, 1}),
+                                                                Arg::constant(Ints{1, 1}), Arg::constant(false)});
+  const std::int64_t ab = concat(w, {a, b}), ba = concat(w, {b, a}), twice = concat(w, {a, a, b});
+  const std::int64_t sum = w.call({"aten::add", "Tensor"}, {Arg::reg(ab), Arg::reg(ba), Arg::constant(std::int64_t{1})});
+  const std::int64_t all = concat(w, {ab, pooled, x, relu(w, b), twice});
+  w.output(w.conv(all, 12 + 8 + 12 + 4 + 20, 6));
+  w.output(w.conv(relu(w, relu(w, sum)), 12, 5));
+  w.output(all);
+  const auto region = w.finish();
+  for (const at::Tensor& image : images()) expect_as_written(*region, {image});
+}
+
+TEST(Views, ElementwiseOperatorsInARow) {
+  Writer w;
+  const std::int64_t x = w.input(), y = w.conv(x, 12, 12);
+  const auto norm = [&](std::int64_t of) {
+    const auto constant = [] { return Arg::constant(at::rand({12}) + 0.5); };
+    return w.call({"aten::batch_norm", ""}, {Arg::reg(of), constant(), Arg::constant({}), constant(), constant(), Arg::constant(false), Arg::constant(0.1), Arg::constant(1e-5),
+                                             Arg::constant(false)});
+  };
+  const std::int64_t chain = relu(w, w.call({"aten::mul", "Tensor"}, {Arg::reg(norm(y)), Arg::reg(x)}));
+  const std::int64_t shared = norm(chain);  // read twice: made once
+  w.output(w.call({"aten::sub", "Tensor"}, {Arg::reg(relu(w, shared)), Arg::reg(shared), Arg::constant(std::int64_t{1})}));
+  const auto region = w.finish();
+  for (const at::Tensor& image : images()) expect_as_written(*region, {image});
+}
+
 // An integer of another value is another signature; one that does not fit raises as the operator does.
 TEST(Views, IntegersThatAreGiven) {
   Writer w;
