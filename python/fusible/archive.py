@@ -8,6 +8,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from fusible.debug_records import problem_of_debug_record
 from fusible.nesting import DEEPEST, code_depth, pickle_depth
 from fusible.on_load import runs_more
 from fusible.storages import problem_of_pickle
@@ -43,12 +44,12 @@ def problem_of(path: Path) -> str | None:
         return f"{_NEEDED}, found a pickle at {path} (torch.save's old format, or another program's): {_SCRIPT}"
     if not head.startswith(ZIP_MAGIC):
         return f"{_NEEDED} (a zip file), found another kind of file at {path}"
-    if not zipfile.is_zipfile(path):
-        return f"{_NEEDED}, found a truncated one at {path} ({path.stat().st_size} bytes, its table of contents is missing): copy it again"
     try:
+        if not zipfile.is_zipfile(path):
+            return f"{_NEEDED}, found a truncated one at {path} ({path.stat().st_size} bytes, its table of contents is missing): copy it again"
         with zipfile.ZipFile(path) as archive:
             return _problem_inside(path, archive)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, OverflowError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, OverflowError) as error:
         return f"a whole TorchScript archive was needed, found a damaged one at {path}: {error}"
 
 
@@ -75,6 +76,9 @@ def _problem_inside(path: Path, archive: zipfile.ZipFile) -> str | None:
     sizes = {name: archive.getinfo(record).file_size for name, record in records.items()}
     for name, folder in (("data.pkl", "data"), ("constants.pkl", "constants")):
         if problem := problem_of_pickle(archive.read(records[name]), folder, sizes):
+            return f"a whole TorchScript archive was needed, found a damaged one at {path}: {name}: {problem}"
+    for name, record in records.items():
+        if name.endswith(".debug_pkl") and (problem := problem_of_debug_record(archive.read(record))):
             return f"a whole TorchScript archive was needed, found a damaged one at {path}: {name}: {problem}"
     version = _version(archive, records)
     if not version.isdigit():

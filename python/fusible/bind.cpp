@@ -1,5 +1,6 @@
 // fusible._C: converts between Python and fusible.h, nothing more.
 
+#include <cstring>
 #include <memory>
 
 #include <torch/csrc/jit/passes/inliner.h>
@@ -94,7 +95,25 @@ PYBIND11_MODULE(_C, m) {
     throw py::import_error("fusible._C was compiled with pybind11 internals v" + std::to_string(PYBIND11_INTERNALS_VERSION) +
                            ", this torch uses another version: rebuild it with torch's own headers, `pip install --no-build-isolation .`");
   }
-  auto error = py::register_exception<fusible::Error>(m, "FusibleError", PyExc_ValueError);
+  static py::handle error_type;
+  py::exception<fusible::Error> error(m, "FusibleError", PyExc_ValueError);
+  error_type = error;
+  // What an archive says may be quoted, and need not be UTF-8.
+  py::register_exception_translator([](std::exception_ptr thrown) {
+    const auto raise = [](py::handle type, const char* what) {
+      const py::object text = py::reinterpret_steal<py::object>(PyUnicode_DecodeUTF8(what, static_cast<Py_ssize_t>(std::strlen(what)), "replace"));
+      if (text) PyErr_SetObject(type.ptr(), text.ptr());
+    };
+    try {
+      if (thrown) std::rethrow_exception(thrown);
+    } catch (const fusible::Error& failure) {
+      raise(error_type, failure.what());
+    } catch (const py::builtin_exception&) {
+      throw;
+    } catch (const std::runtime_error& failure) {
+      raise(PyExc_RuntimeError, failure.what());
+    }
+  });
   error.doc() = "Unusable input: what was needed, what was found, what to do. Never raised for a sequence that cannot be fused.";
   m.def("fuse", [](const Module& module, const py::dict& given) {
     const auto options = options_of(module, given);
