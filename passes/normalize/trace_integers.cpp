@@ -32,10 +32,12 @@ class Integers {
   };
   static constexpr int kDeepest = 16;
 
+  // Or seen through a view, by which it may be.
   static bool is_written(const Value* value) {
     return std::any_of(value->uses().begin(), value->uses().end(), [](const torch::jit::Use& use) {
       const auto* schema = use.user->maybeSchema();
-      return !schema ? use.user->kind() != prim::Return : schema->is_mutable();
+      if (!schema || use.offset >= schema->arguments().size()) return use.user->kind() != prim::Return;
+      return schema->arguments()[use.offset].alias_info() != nullptr;
     });
   }
 

@@ -35,7 +35,7 @@ RESULTS = pathlib.Path(__file__).parent / "results.json"
 LEFT_OUT = ["ops.Conv.MatchesAten*", "*ParserErr*", "patterns.Cost*", "load.*"]
 # What holds the rules of the passes from outside; each file is one case.
 PYTEST_FILES = ["test_soundness", "test_soundness_folds", "test_soundness_modules", "test_soundness_roles", "test_api", "test_families",
-                "test_provenance", "test_gradients", "test_regions", "test_jit_pass"]
+                "test_provenance", "test_gradients", "test_regions", "test_region_sizes", "test_attention", "test_jit_pass"]
 # A case that takes less than this many seconds is run before all that take longer.
 CLASSES = (0.15, 0.8, 5)
 
@@ -138,10 +138,14 @@ def cases_of(tree: pathlib.Path, jobs: int) -> list[Case]:
     libraries = sorted(path for path in (tree / "build").rglob("*") if path.is_file() and os.access(path, os.X_OK) and "CMakeFiles" not in path.parts)
     stamp = [[str(path), path.stat().st_mtime_ns] for path in libraries]
     kept = tree / "build/reached.json"
-    if kept.is_file() and (known := json.loads(kept.read_text()))["stamp"] == stamp:
+    known = json.loads(kept.read_text()) if kept.is_file() else {"stamp": None}
+    if known["stamp"] == stamp:
         for case in cases:
-            case.seconds, reaches = known["cases"][case.name]
-            case.reaches = set(reaches)
+            if case.name in known["cases"]:
+                case.seconds, reaches = known["cases"][case.name]
+                case.reaches = set(reaches)
+    new = [case for case in cases if known["stamp"] != stamp or case.name not in known["cases"]]
+    if not new:
         return cases
 
     def trace(case: Case) -> str | None:
@@ -156,10 +160,10 @@ def cases_of(tree: pathlib.Path, jobs: int) -> list[Case]:
         return None if outcome == "passed" else f"{case.name} {outcome} without a mutant:\n{output[-3000:]}"
 
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        for done, failure in enumerate(pool.map(trace, cases), 1):
+        for done, failure in enumerate(pool.map(trace, new), 1):
             if failure:
                 raise Failed(failure)
-            progress(f"what {done} of {len(cases)} cases reach")
+            progress(f"what {done} of {len(new)} cases reach")
     kept.write_text(json.dumps({"stamp": stamp, "cases": {case.name: [case.seconds, sorted(case.reaches)] for case in cases}}))
     return cases
 

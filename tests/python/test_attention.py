@@ -158,3 +158,27 @@ def test_double_is_left_to_torch():
         original = torch.jit.trace(net, torch.randn(2, 5, 16).double(), check_trace=False)
     fused = fusible.fuse(original)
     assert NATIVE in kinds(fused)
+
+
+class Operator(SelfAttention):
+    """The operator itself, with what torch.nn never passes: another sequence, a mask."""
+
+    def __init__(self, other: bool, masked: bool):
+        super().__init__()
+        self.other, self.masked = other, masked
+        self.register_buffer("mask", torch.ones(5, 5, dtype=torch.bool).triu(1))
+
+    def forward(self, x):
+        a, y = self.attention, x + 1 if self.other else x
+        return torch._native_multi_head_attention(x, y, y, a.embed_dim, a.num_heads, a.in_proj_weight, a.in_proj_bias, a.out_proj.weight, a.out_proj.bias,
+                                                  self.mask if self.masked else None, False, True, 0 if self.masked else None)[0]
+
+
+@pytest.mark.parametrize("other, masked", [(False, False), (True, False), (False, True)])
+def test_the_operator_with_another_sequence_or_a_mask(other, masked):
+    original = traced(Operator(other, masked), torch.randn(2, 5, 16))
+    fused = fusible.fuse(original)
+    assert (NATIVE in kinds(fused)) is (other or masked)
+    x = torch.randn(2, 5, 16)
+    with torch.no_grad():
+        assert_same(fused(x), original(x), tolerance=1e-5)
