@@ -38,5 +38,6 @@ def _fits(entry, lengths: list[int], known: dict[int, bool]) -> bool:
         case (int(offset), ((list(texts), int(file), int(_)) as source, int(start), int(end)), int(_)):
             if id(source) not in known:
                 known[id(source)] = 0 <= file < len(lengths) and all(isinstance(i, int) and 0 <= i < len(lengths) for i in texts)
-            return known[id(source)] and offset >= 0 and 0 <= start <= end <= sum(lengths[i] for i in texts)
+            # Code that torch wrote itself has the range (0, 1) of an empty text.
+            return known[id(source)] and offset >= 0 and 0 <= start <= end <= max(1, sum(lengths[i] for i in texts))
     return False

@@ -92,6 +92,7 @@ GOOD = ("FORMAT_WITH_STRING_TABLE", ("", "file.py", "  y = x\n"), ((0, (([2, 0],
 
 @pytest.mark.parametrize("record, fits", [
     (GOOD, True),
+    ((GOOD[0], GOOD[1], ((0, (([0], 0, 0), 0, 1), 0),)), True),  # as torch writes for packed weights
     ((GOOD[0], GOOD[1], ((0, (([3], 1, 7), 0, 8), 0),)), False),
     ((GOOD[0], GOOD[1], ((0, (([-1], 1, 7), 0, 8), 0),)), False),
     ((GOOD[0], GOOD[1], ((0, (([2], 4, 7), 0, 8), 0),)), False),
