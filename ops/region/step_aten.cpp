@@ -67,6 +67,7 @@ std::unique_ptr<Step> make_aten(Making& making) {
   Instruction call = making.instruction;
   // Of other strides than the operators one by one would give, which view may not take.
   if (call.op.name == "aten::view") call.op = {"aten::reshape", ""};
+  if (call.op.name == "aten::view_as") call.op = {"aten::reshape_as", ""};
   return std::make_unique<AtenStep>(std::move(call), making.registers.size());
 }
 

@@ -165,6 +165,21 @@ TEST(Views, ElementwiseOperatorsInARow) {
   for (const at::Tensor& image : images()) expect_as_written(*region, {image});
 }
 
+// In channels_last, as a plan holds it, the same memory cannot be seen in the other order; a view of the arena does not leave it.
+TEST(Views, OfAnotherTensorsSizes) {
+  Writer w;
+  const std::int64_t x = w.input(), like = w.input(), y = w.conv(x, 12, 12);
+  const std::int64_t seen = w.call({"aten::view_as", ""}, {Arg::reg(y), Arg::reg(like)});
+  const std::int64_t turned = w.call({"aten::swapaxes", ""}, {Arg::reg(y), Arg::constant(std::int64_t{2}), Arg::constant(std::int64_t{3})});
+  w.output(relu(w, seen));
+  w.output(w.conv(w.conv(turned, 12, 12), 12, 12));
+  w.output(w.conv(relu(w, turned), 12, 7));
+  const auto region = w.finish();
+  const at::Tensor image = at::randn({2, 12, 7, 5});
+  expect_as_written(*region, {image, at::empty({2, 420})});
+  expect_as_written(*region, {image, at::empty({24, 7, 5})});
+}
+
 // An integer of another value is another signature; one that does not fit raises as the operator does.
 TEST(Views, IntegersThatAreGiven) {
   Writer w;
