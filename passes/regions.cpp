@@ -123,7 +123,7 @@ class Former {
     if (node->inputs().size() != schema->arguments().size()) return std::nullopt;
     Member member{node, {}, false};
     for (std::size_t i = 0; i < node->inputs().size(); ++i) {
-      auto read = read_of(node->input(i), takes_integer(schema->arguments()[i]), member.packed);
+      auto read = read_of(node->input(i), is_integer_argument(schema->arguments()[i]), member.packed);
       if (!read) return std::nullopt;
       member.reads.push_back(std::move(*read));
     }
@@ -134,12 +134,6 @@ class Former {
     std::vector<const c10::IValue*> constants;
     for (const auto& read : member.reads) constants.push_back(read.constant ? &*read.constant : nullptr);
     return constants;
-  }
-
-  static bool takes_integer(const c10::Argument& argument) {
-    auto type = argument.type();
-    if (const auto optional = type->cast<c10::OptionalType>()) type = optional->getElementType();
-    return type->kind() == c10::TypeKind::IntType;
   }
 
   std::optional<Member::Read> read_of(Value* input, bool integer, bool& packed) const {
@@ -283,19 +277,16 @@ class Former {
       Value* const output = unpack->outputs()[i]->setType(c10::TensorType::get());
       outside[outputs[i]] = is_integer(outputs[i]) ? place(graph_.create(torch::jit::aten::Int, {output}))->output()->setType(c10::IntType::get()) : output;
     }
-    const auto seen_outside = [&](Value* v) -> Value* {
-      if (outside.count(v)) return outside.at(v);
+    const auto seen_outside = [&](Value* v) { return outside.count(v) ? outside.at(v) : v; };
+    const auto read_outside = [&](Value* v) {
       Node* const node = v->node();
-      if (node->kind() != prim::ListConstruct || std::none_of(node->inputs().begin(), node->inputs().end(), [&](Value* e) { return outside.count(e); })) return v;
-      return place(graph_.createClone(node, [&](Value* e) { return outside.count(e) ? outside.at(e) : e; }))->output();
+      const bool holds_made = node->kind() == prim::ListConstruct &&
+                              std::any_of(node->inputs().begin(), node->inputs().end(), [&](Value* e) { return outside.count(e) != 0; });
+      return holds_made ? place(graph_.createClone(node, seen_outside))->output() : seen_outside(v);
     };
     for (Node* view : repeated) {
-      std::vector<Value*> read;
-      for (Value* input : view->inputs()) read.push_back(seen_outside(input));
-      Node* again = graph_.createClone(view, [](Value* v) { return v; });
-      for (std::size_t i = 0; i < read.size(); ++i) again->replaceInput(i, read[i]);
-      place(again);
-      outside[view->output()] = again->output();
+      Node* const again = graph_.createClone(view, read_outside);
+      outside[view->output()] = place(again)->output();
     }
     for (Node* node : behind_) {
       if (only_for_members(node) || !node->isBefore(last)) continue;
@@ -344,6 +335,10 @@ class Former {
 
 void form_regions(const Model& model, MethodGraph& method, const PackedStore& packed, Regions& regions) {
   const auto before = regions.size();
+  static const auto ours = c10::Symbol::fromQualString("namespaces::fusible");
+  int fused = 0;
+  for_each_node(method.graph->block(), [&](const Node* node) { fused += node->kind().ns() == ours; });
+  if (fused < 2) return;  // no region: chunk stays one operator
   spell_out_pieces(method.graph->block());
   Former(model, method, packed, regions).visit(method.graph->block());
   if (regions.size() > before) eliminate_dead_code(method.graph);  // weights that only a region reads are in the region

@@ -5,7 +5,6 @@
 #include <string_view>
 
 #include <ATen/ATen.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 
 namespace fusible {
 namespace {
@@ -40,11 +39,8 @@ std::int64_t integer_result(const Instruction& instruction, const std::vector<at
   return call_boxed(instruction, registers).item<std::int64_t>();
 }
 
-bool wants_integer(const Instruction& instruction, size_t index) {
-  if (is_arithmetic_on_integers(instruction.op)) return true;
-  const auto schema = c10::Dispatcher::singleton().findSchema(instruction.op);
-  if (!schema || index >= schema->schema().arguments().size()) return false;
-  auto type = schema->schema().arguments()[index].type();
+bool is_integer_argument(const c10::Argument& argument) {
+  auto type = argument.type();
   if (const auto optional = type->cast<c10::OptionalType>()) type = optional->getElementType();
   return type->kind() == c10::TypeKind::IntType;
 }

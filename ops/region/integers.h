@@ -17,8 +17,8 @@ bool gives_integer(const c10::OperatorName& op);
 // Its result, once no argument is an integer register any more. Throws c10::Error as the operator would.
 std::int64_t integer_result(const Instruction& instruction, const std::vector<at::Tensor>& registers);
 
-// Whether argument `index` is an integer: int, SymInt or either's optional.
-bool wants_integer(const Instruction& instruction, size_t index);
+// int, SymInt or either's optional.
+bool is_integer_argument(const c10::Argument& argument);
 
 // The same instruction with the values that integer registers hold.
 Instruction with_integers(const Instruction& instruction, const std::vector<bool>& is_integer, const std::vector<at::Tensor>& registers);

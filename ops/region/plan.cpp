@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <numeric>
-#include <string_view>
 
 #include <ATen/ATen.h>
 
@@ -88,23 +87,23 @@ std::shared_ptr<const Plan> Plan::make(const Region& region, const std::vector<a
     plan->outputs_.push_back({r, registers[r].sizes().vec(), registers[r].strides().vec(), registers[r].scalar_type(), integer});
   }
   plan->instructions_.reserve(region.instructions().size());
+  bool any_own = false;
   for (const Instruction& written : region.instructions()) {
-    const Instruction& instruction =
-        plan->instructions_.emplace_back(region.reads_integers(written) ? region.settled(written, registers) : written);
+    const Instruction& instruction = plan->instructions_.emplace_back(region.settled(written, registers));
     Making making{instruction, plan->instructions_, plan->slots_, registers};
     Slot& slot = plan->slots_[instruction.result];
+    const bool known = region.is_integer(instruction.result);  // a size: part of the plan
+    const bool own = !known && all_float(instruction);
     std::unique_ptr<Step> step;
-    if (!all_float(instruction))
-      step = make_aten(making);
-    else if (!region.is_integer(instruction.result) && !(step = make_shuffle(making)) && !make_alias(making, slot)) {
-      for (auto* maker : {make_contraction, make_pool, make_elementwise, make_concat, make_layer_norm, make_aten})
+    if (own)
+      for (auto* maker : {make_contraction, make_pool, make_elementwise, make_concat, make_shuffle, make_layer_norm})
         if ((step = maker(making))) break;
-    }
+    any_own |= step != nullptr;
+    if (!step && !known && !(own && make_alias(making, slot))) step = make_aten(making);
     if (step) slot.form = making.made_form;
     plan->steps_.push_back(std::move(step));
   }
-  const auto is_own = [](const std::unique_ptr<Step>& step) { return step && std::string_view(step->name()) != kByAten; };
-  if (std::none_of(plan->steps_.begin(), plan->steps_.end(), is_own)) return nullptr;  // one by one they need no copies
+  if (!any_own) return nullptr;  // one by one they need no copies
   join_concats(region.inputs(), plan->slots_, plan->steps_);
   // Sizes are known: who asks for one reads no memory.
   std::vector<std::int64_t> reads(plan->slots_.size(), 0);
@@ -117,11 +116,11 @@ std::shared_ptr<const Plan> Plan::make(const Region& region, const std::vector<a
   std::iota(plan->runs_at_.begin(), plan->runs_at_.end(), 0);
   join_elementwise(region.inputs(), reads, plan->slots_, plan->steps_, plan->runs_at_);
   join_lines(reads, plan->slots_, plan->steps_, plan->runs_at_);
-  plan->place(region);
+  plan->place();
   return plan;
 }
 
-void Plan::place(const Region& region) {
+void Plan::place() {
   const auto count = static_cast<std::int64_t>(steps_.size());
   const auto root = [&](std::int64_t r) {
     while (slots_[r].alias_of >= 0) r = slots_[r].alias_of;
@@ -146,14 +145,14 @@ void Plan::place(const Region& region) {
   std::vector<Block> blocks;
   dying_.resize(count);
   for (std::int64_t i = 0; i < count; ++i) {
-    const std::int64_t r = region.instructions()[i].result;
+    const std::int64_t r = instructions_[i].result;
     Slot& slot = slots_[r];
     if (slot.alias_of < 0 && slot.form != Form::tensor && slot.output < 0 && runs_at_[i] == i)
       slot.offset = lowest_place(blocks, slot.numel() * 4, first[r], std::max(last[r], i));
     if (steps_[i])
       if (const std::int64_t floats = steps_[i]->scratch_floats()) steps_[i]->scratch_offset = lowest_place(blocks, floats * 4, i, i);
   }
-  for (size_t r = region.inputs(); r < slots_.size(); ++r)
+  for (size_t r = slots_.size() - steps_.size(); r < slots_.size(); ++r)
     if (slots_[r].form == Form::tensor && last[r] >= 0 && last[r] < count) dying_[last[r]].push_back(static_cast<std::int64_t>(r));
   for (const Block& b : blocks) bytes_ = std::max<size_t>(bytes_, b.offset + b.bytes);
 }

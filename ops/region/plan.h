@@ -71,7 +71,7 @@ class Plan {
     at::ScalarType dtype;
     std::optional<std::int64_t> integer;
   };
-  void place(const Region& region);
+  void place();
 
   std::vector<Instruction> instructions_;  // the region's, with the integers of this signature
   std::vector<Slot> slots_;
@@ -126,8 +126,6 @@ struct Making {
   }
   const c10::IValue& value(size_t argument) const { return instruction.arguments[argument].value; }
 };
-
-inline constexpr char kByAten[] = "ATen";  // the name of a step that calls the operator
 
 // Null where the loop nests do not take the instruction.
 std::unique_ptr<Step> make_contraction(Making& making);

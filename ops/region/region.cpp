@@ -8,6 +8,7 @@
 
 #include "ops/autograd.h"
 #include "ops/forward.h"
+#include "ops/plain.h"
 #include "ops/region/integers.h"
 #include "ops/region/plan.h"
 #include "ops/region/shapes.h"
@@ -22,13 +23,6 @@ c10::IValue value_of(const Argument& argument, const std::vector<at::Tensor>& re
   c10::List<at::Tensor> list;
   for (std::int64_t r : argument.registers) list.push_back(registers[r]);
   return list;
-}
-
-// Dense, of this process's CPU, without lazy conjugation or negation, subclass or transform.
-bool is_plain(const at::Tensor& x) {
-  static const c10::DispatchKeySet kPlain = at::empty({0}, at::kFloat).key_set() - c10::autograd_dispatch_keyset_with_ADInplaceOrView;
-  return x.defined() && x.device().is_cpu() && x.layout() == at::kStrided && !x.is_neg() && !x.is_conj() &&
-         x.key_set() - c10::autograd_dispatch_keyset_with_ADInplaceOrView == kPlain;
 }
 
 bool is_plain_integer(const at::Tensor& x) { return x.defined() && x.device().is_cpu() && x.scalar_type() == at::kLong && x.dim() == 0; }
@@ -88,9 +82,11 @@ void Region::find_integers() {
   known.resize(integers_.size(), true);
   for (const Instruction& instruction : instructions_) {
     integers_[instruction.result] = gives_integer(instruction.op);
+    const auto schema = c10::Dispatcher::singleton().findSchema(instruction.op);  // none: arithmetic on integers
     for (size_t i = 0; i < instruction.arguments.size(); ++i) {
       const Argument& argument = instruction.arguments[i];
-      const bool wanted = argument.kind == Argument::Kind::integers || (argument.kind == Argument::Kind::one && wants_integer(instruction, i));
+      const bool wanted = argument.kind == Argument::Kind::integers ||
+                          (argument.kind == Argument::Kind::one && (!schema || is_integer_argument(schema->schema().arguments()[i])));
       for (std::int64_t r : argument.registers) {
         if (!known[r]) integers_[r] = wanted;
         known[r] = true;
@@ -108,12 +104,12 @@ bool Region::reads_integers(const Instruction& instruction) const {
 }
 
 Instruction Region::settled(const Instruction& instruction, const std::vector<at::Tensor>& registers) const {
-  return with_integers(instruction, integers_, registers);
+  return reads_integers(instruction) ? with_integers(instruction, integers_, registers) : instruction;
 }
 
 at::Tensor Region::result_of(const Instruction& instruction, const std::vector<at::Tensor>& registers) const {
   if (reads_integers(instruction)) return result_of(settled(instruction, registers), registers);
-  return gives_integer(instruction.op) ? integer_tensor(integer_result(instruction, registers)) : call_boxed(instruction, registers);
+  return integers_[instruction.result] ? integer_tensor(integer_result(instruction, registers)) : call_boxed(instruction, registers);
 }
 
 void Region::check_owner(const Instruction& instruction) const {

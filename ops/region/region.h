@@ -81,8 +81,7 @@ class FUSIBLE_API Region : public torch::CustomClassHolder {
   std::int64_t inputs() const { return inputs_; }
   // Whether a register holds an integer, see integers.h.
   bool is_integer(std::int64_t reg) const { return integers_[reg]; }
-  bool reads_integers(const Instruction& instruction) const;
-  // The instruction for what `registers` hold.
+  // The instruction without integer registers, for what `registers` hold.
   Instruction settled(const Instruction& instruction, const std::vector<at::Tensor>& registers) const;
   // Of one instruction, by the operator.
   at::Tensor result_of(const Instruction& instruction, const std::vector<at::Tensor>& registers) const;
@@ -103,6 +102,7 @@ class FUSIBLE_API Region : public torch::CustomClassHolder {
   };
   static constexpr size_t kMostPlans = 8;
   void find_integers();
+  bool reads_integers(const Instruction& instruction) const;
   void check_owner(const Instruction& instruction) const;
   bool may_plan(at::TensorList inputs) const;
   std::shared_ptr<const Plan> plan_for(at::TensorList inputs) const;

@@ -1,9 +1,9 @@
 // Instructions that stay with ATen, and those that only rename memory.
 
 #include <optional>
-#include <unordered_set>
 
 #include <ATen/ATen.h>
+#include <ATen/core/dispatch/Dispatcher.h>
 
 #include "ops/region/plan.h"
 
@@ -31,20 +31,20 @@ class AtenStep : public Step {
     frame.hold(instruction_.result, std::move(result));
   }
 
-  const char* name() const override { return kByAten; }
+  const char* name() const override { return "ATen"; }
 
  private:
   Instruction instruction_;
   size_t registers_;
 };
 
-// Operators whose result may be the memory of their first argument.
-bool may_alias(const std::string& name) {
-  static const std::unordered_set<std::string> names = {
-      "aten::contiguous", "aten::expand",  "aten::flatten",   "aten::permute", "aten::reshape",   "aten::select", "aten::slice", "aten::squeeze",
-      "aten::t",          "aten::transpose", "aten::unflatten", "aten::unsqueeze", "aten::view",  "fusible::chunk",
-      "fusible::split", "fusible::split_with_sizes", "fusible::unbind"};
-  return names.count(name) != 0;
+// Whether the result may be the memory of the one register that the instruction reads.
+bool may_alias(const Instruction& instruction) {
+  const auto op = c10::Dispatcher::singleton().findSchema(instruction.op);
+  if (!op || instruction.arguments.empty()) return false;
+  const auto* alias = op->schema().returns()[0].alias_info();
+  const bool one = std::all_of(instruction.arguments.begin() + 1, instruction.arguments.end(), [](const Argument& a) { return a.registers.empty(); });
+  return alias && !alias->isWrite() && instruction.arguments[0].kind == Argument::Kind::one && one;
 }
 
 // The result on a tensor that lies as the register does, of which only the strides are looked at.
@@ -73,19 +73,18 @@ std::unique_ptr<Step> make_aten(Making& making) {
 
 // view, select and their like. Where the order of the elements is that in memory, flatten and view see them as dense.
 bool make_alias(const Making& making, Slot& slot) {
-  if (!may_alias(making.instruction.op.name) || !making.is_register(0)) return false;
+  if (!may_alias(making.instruction)) return false;
   const std::int64_t reg = making.instruction.arguments[0].registers[0];
   const Slot& source = making.slots[reg];
   if (source.form == Form::tensor) return false;
-  const bool one_order = source.form == Form::nhwc && (source.sizes[1] == 1 || source.sizes[2] * source.sizes[3] == 1);
-  const at::Tensor like = at::empty_strided(source.sizes, one_order ? strides_in(source.sizes, Form::dense) : source.strides_in_memory());
-  slot.shift = 0;
   if (making.instruction.op.name == "aten::contiguous") {  // how a register lies is the plan's own affair
     slot.alias_of = reg;
     slot.form = source.form;
     slot.strides = source.strides;
     return true;
   }
+  const bool one_order = source.form == Form::nhwc && (source.sizes[1] == 1 || source.sizes[2] * source.sizes[3] == 1);
+  const at::Tensor like = at::empty_strided(source.sizes, one_order ? strides_in(source.sizes, Form::dense) : source.strides_in_memory());
   const auto result = result_on_like(making, like);
   if (!result) return false;
   slot.alias_of = reg;

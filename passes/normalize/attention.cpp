@@ -8,6 +8,7 @@ namespace {
 
 namespace aten = torch::jit::aten;
 using torch::jit::NamedValue;
+using torch::jit::constant_as;
 
 // Writes operators in the place of `node`, with its source range and module path.
 class Writer {
@@ -35,21 +36,6 @@ bool has_sizes(const Value* value, at::IntArrayRef sizes) {
   return t.defined() && t.scalar_type() == at::kFloat && t.layout() == at::kStrided && t.device().is_cpu() && !t.is_quantized() && t.sizes() == sizes;
 }
 
-std::optional<std::int64_t> integer(const Value* value) {
-  const auto constant = torch::jit::toIValue(value);
-  return constant && constant->isInt() ? std::optional(constant->toInt()) : std::nullopt;
-}
-
-std::optional<bool> boolean(const Value* value) {
-  const auto constant = torch::jit::toIValue(value);
-  return constant && constant->isBool() ? std::optional(constant->toBool()) : std::nullopt;
-}
-
-bool is_none(const Value* value) {
-  const auto constant = torch::jit::toIValue(value);
-  return constant && constant->isNone();
-}
-
 struct Heads {
   std::int64_t width, count;
   Value *in_weight, *in_bias, *out_weight, *out_bias;
@@ -70,7 +56,7 @@ Value* attention(Writer& writer, Value* x, const Heads& h) {
 }
 
 std::optional<Heads> heads_of(const Node* node, std::size_t first) {
-  const auto width = integer(node->input(first)), count = integer(node->input(first + 1));
+  const auto width = constant_as<std::int64_t>(node->input(first)), count = constant_as<std::int64_t>(node->input(first + 1));
   if (!width || !count || *count <= 0 || *width % *count) return std::nullopt;
   const Heads heads{*width, *count, node->input(first + 2), node->input(first + 3), node->input(first + 4), node->input(first + 5)};
   const bool fits = has_sizes(heads.in_weight, {3 * *width, *width}) && has_sizes(heads.in_bias, {3 * *width}) &&
@@ -83,7 +69,7 @@ std::optional<Heads> heads_of(const Node* node, std::size_t first) {
 Value* spelled_out_attention(Node* node) {
   const auto heads = heads_of(node, 3);
   const bool self = node->input(0) == node->input(1) && node->input(0) == node->input(2);
-  if (!heads || !self || !is_none(node->input(9)) || boolean(node->input(10)).value_or(true) || node->output(1)->hasUses()) return nullptr;
+  if (!heads || !self || !node->input(9)->mustBeNone() || constant_as<bool>(node->input(10)).value_or(true) || node->output(1)->hasUses()) return nullptr;
   Writer writer(node);
   return attention(writer, node->input(0), *heads);
 }
@@ -92,10 +78,10 @@ Value* spelled_out_attention(Node* node) {
 //   norm_weight_1, norm_bias_1, norm_weight_2, norm_bias_2, ffn_weight_1, ffn_bias_1, ffn_weight_2, ffn_bias_2, mask, mask_type)
 Value* spelled_out_encoder_layer(Node* node) {
   const auto heads = heads_of(node, 1);
-  const auto gelu = boolean(node->input(7)), norm_first = boolean(node->input(8));
-  const auto eps = torch::jit::toIValue(node->input(9));
+  const auto gelu = constant_as<bool>(node->input(7)), norm_first = constant_as<bool>(node->input(8));
+  const auto eps = constant_as<double>(node->input(9));
   const auto inner_bias = torch::jit::toIValue(node->input(15));
-  if (!heads || !gelu || !norm_first || !eps || !eps->isDouble() || !is_none(node->input(18))) return nullptr;
+  if (!heads || !gelu || !norm_first || !eps || !node->input(18)->mustBeNone()) return nullptr;
   if (!inner_bias || !inner_bias->isTensor() || inner_bias->toTensor().dim() != 1) return nullptr;
   const std::int64_t width = heads->width, inner_width = inner_bias->toTensor().size(0);
   for (std::size_t i = 10; i < 14; ++i) {
@@ -106,7 +92,7 @@ Value* spelled_out_encoder_layer(Node* node) {
     return nullptr;
   Writer writer(node);
   const auto norm = [&](Value* x, std::size_t weight) {
-    return writer.call(aten::layer_norm, {x, std::vector<std::int64_t>{width}, node->input(weight), node->input(weight + 1), eps->toDouble(), true});
+    return writer.call(aten::layer_norm, {x, std::vector<std::int64_t>{width}, node->input(weight), node->input(weight + 1), *eps, true});
   };
   Value* x = node->input(0);
   Value* const attended = writer.call(aten::add, {attention(writer, *norm_first ? norm(x, 10) : x, *heads), x});

@@ -14,23 +14,15 @@ class Integers {
  public:
   explicit Integers(Graph& graph) : graph_(graph) {}
 
-  // The integer that `tensor` holds, computed before `where`; null: not known to be one.
+  // The integer that `tensor` holds, computed before `where`; null: not known to be one. What was written on the way to a null is dead code.
   Value* of(const Value* tensor, Node* where) {
     torch::jit::WithInsertPoint here(where);
-    const Plan plan = planned(tensor, 0);
-    return plan.ok ? emitted(plan) : nullptr;
+    computed_.clear();
+    return computed(tensor, 0);
   }
 
  private:
-  struct Plan {
-    bool ok = false;
-    bool negative = true;                 // may be
-    Value* known = nullptr;               // an int value
-    std::optional<std::int64_t> literal;
-    c10::Symbol op;                       // else: of the two parts
-    std::vector<Plan> parts;
-  };
-  static constexpr int kDeepest = 16;
+  static constexpr int kDeepest = 12;
 
   // Or seen through a view, by which it may be.
   static bool is_written(const Value* value) {
@@ -59,41 +51,44 @@ class Integers {
     return mode && mode->isString() ? mode->toStringRef() : "";
   }
 
-  Plan planned(const Value* value, int depth) const {
-    Plan plan;
-    if ((plan.literal = literal_of(value))) {
-      plan.ok = true;
-      plan.negative = *plan.literal < 0;
-      return plan;
-    }
-    const Node* node = value->node();
-    if (depth > kDeepest || node->inputs().empty() || is_written(value)) return plan;
-    if (node->kind() == prim::NumToTensor && node->input()->type()->kind() == c10::TypeKind::IntType) {
-      plan.ok = true;
-      plan.known = const_cast<Value*>(node->input());
-      plan.negative = plan.known->node()->kind() != aten::size;
-      return plan;
-    }
+  static std::optional<c10::Symbol> operation_of(const Node* node) {
     const bool scaled = node->inputs().size() == 3 && literal_of(node->input(2)) == 1;  // alpha
-    if (node->kind() == aten::add && scaled) plan.op = aten::add;
-    else if (node->kind() == aten::sub && scaled) plan.op = aten::sub;
-    else if (node->kind() == aten::mul && node->inputs().size() == 2) plan.op = aten::mul;
-    else if (const auto rounding = rounding_of(node); !rounding.empty() && literal_of(node->input(1)).value_or(0) > 0) plan.op = aten::floordiv;
-    else return plan;
-    plan.parts = {planned(node->input(0), depth + 1), planned(node->input(1), depth + 1)};
-    plan.negative = plan.parts[0].negative || plan.parts[1].negative || plan.op == aten::sub;
-    plan.ok = plan.parts[0].ok && plan.parts[1].ok && !(rounding_of(node) == "trunc" && plan.negative);
-    return plan;
+    if ((node->kind() == aten::add || node->kind() == aten::sub) && scaled) return node->kind();
+    if (node->kind() == aten::mul && node->inputs().size() == 2) return aten::mul;
+    if (!rounding_of(node).empty() && literal_of(node->input(1)).value_or(0) > 0) return aten::floordiv;
+    return std::nullopt;
   }
 
-  Value* emitted(const Plan& plan) {
-    if (plan.literal) return graph_.insertConstant(*plan.literal);
-    if (plan.known) return plan.known;
-    Node* node = graph_.insertNode(graph_.create(plan.op, {emitted(plan.parts[0]), emitted(plan.parts[1])}));
-    return node->output()->setType(c10::IntType::get());
+  // Of an integer: where it is not, floor and trunc are not the same.
+  static bool is_nonnegative(const Value* integer, int depth = 0) {
+    if (const auto literal = literal_of(integer)) return *literal >= 0;
+    const Node* node = integer->node();
+    if (node->kind() == aten::size) return true;
+    const bool keeps_sign = depth < kDeepest && (node->kind() == aten::add || node->kind() == aten::mul || node->kind() == aten::floordiv);
+    return keeps_sign && is_nonnegative(node->input(0), depth + 1) && (node->input(1) == node->input(0) || is_nonnegative(node->input(1), depth + 1));
+  }
+
+  Value* computed(const Value* tensor, int depth) {
+    const auto [found, is_new] = computed_.emplace(tensor, nullptr);
+    if (!is_new) return found->second;
+    return computed_[tensor] = emitted(tensor, depth);
+  }
+
+  Value* emitted(const Value* tensor, int depth) {
+    if (const auto literal = literal_of(tensor)) return graph_.insertConstant(*literal);
+    Node* node = const_cast<Node*>(tensor->node());
+    if (depth > kDeepest || node->inputs().empty() || is_written(tensor)) return nullptr;
+    if (node->kind() == prim::NumToTensor) return node->input()->type()->kind() == c10::TypeKind::IntType ? node->input() : nullptr;
+    const auto operation = operation_of(node);
+    if (!operation) return nullptr;
+    Value* const left = computed(node->input(0), depth + 1);
+    Value* const right = left ? computed(node->input(1), depth + 1) : nullptr;
+    if (!right || (rounding_of(node) == "trunc" && !is_nonnegative(left))) return nullptr;
+    return graph_.insertNode(graph_.create(*operation, {left, right}))->output()->setType(c10::IntType::get());
   }
 
   Graph& graph_;
+  std::unordered_map<const Value*, Value*> computed_;
 };
 
 }  // namespace

@@ -70,15 +70,17 @@ def _problem_inside(path: Path, archive: zipfile.ZipFile) -> str | None:
     if "constants.pkl" not in records:
         return f"{_NEEDED}, found {_saved_by_torch(archive.read(records['data.pkl']))} at {path}: {_SCRIPT}"
     for name, record in records.items():
-        if name.endswith("pkl") and pickle_depth(archive.read(record)) > DEEPEST or \
-                name.startswith("code/") and name.endswith(".py") and code_depth(archive.read(record).decode("utf-8", "replace")) > DEEPEST:
+        is_code = name.startswith("code/") and name.endswith(".py")
+        if not is_code and not name.endswith("pkl"):
+            continue
+        data = archive.read(record)
+        if (code_depth(data.decode("utf-8", "replace")) if is_code else pickle_depth(data)) > DEEPEST:
             return f"{_NEEDED}, found one at {path} whose record {name!r} nests deeper than {DEEPEST} levels: do not load this file"
+        if name.endswith(".debug_pkl") and (problem := problem_of_debug_record(data)):
+            return f"a whole TorchScript archive was needed, found a damaged one at {path}: {name}: {problem}"
     sizes = {name: archive.getinfo(record).file_size for name, record in records.items()}
     for name, folder in (("data.pkl", "data"), ("constants.pkl", "constants")):
         if problem := problem_of_pickle(archive.read(records[name]), folder, sizes):
-            return f"a whole TorchScript archive was needed, found a damaged one at {path}: {name}: {problem}"
-    for name, record in records.items():
-        if name.endswith(".debug_pkl") and (problem := problem_of_debug_record(archive.read(record))):
             return f"a whole TorchScript archive was needed, found a damaged one at {path}: {name}: {problem}"
     version = _version(archive, records)
     if not version.isdigit():
