@@ -24,14 +24,6 @@ Contraction kind_from(const std::string& name) {
   TORCH_CHECK_VALUE(false, "fusible.Contraction needs kind conv, conv_transpose or linear, found \"", name, "\"");
 }
 
-// A constant that shares no storage with a larger tensor, so that the archive holds its elements and nothing more. Strides stay as they are.
-at::Tensor own(const at::Tensor& tensor) {
-  if (!tensor.defined()) return tensor;
-  const at::Tensor constant = tensor.detach();
-  const bool whole = constant.is_non_overlapping_and_dense() && constant.storage().nbytes() == constant.nbytes();
-  return whole ? constant : constant.clone(at::MemoryFormat::Preserve);
-}
-
 void check_tensor(const at::Tensor& tensor, const char* name) {
   TORCH_CHECK(tensor.layout() == at::kStrided && !tensor.is_quantized(), "fusible.Contraction needs a dense ", name, ", found layout ",
               tensor.layout(), " of ", tensor.scalar_type());
@@ -88,6 +80,13 @@ void check(const ContractionSpec& spec) {
 
 }  // namespace
 
+at::Tensor own_constant(const at::Tensor& tensor) {
+  if (!tensor.defined()) return tensor;
+  const at::Tensor constant = tensor.detach();
+  const bool whole = constant.is_non_overlapping_and_dense() && constant.storage().nbytes() == constant.nbytes();
+  return whole ? constant : constant.clone(at::MemoryFormat::Preserve);
+}
+
 PackedContraction::PackedContraction(ContractionSpec spec) : spec_(std::move(spec)) {
   if (spec_.kind == Contraction::linear) spec_.stride = spec_.padding = spec_.dilation = spec_.output_padding = {};
   const auto spatial = spec_.weight.defined() && spec_.weight.dim() > 2 ? static_cast<size_t>(spec_.weight.dim() - 2) : 0;
@@ -95,8 +94,8 @@ PackedContraction::PackedContraction(ContractionSpec spec) : spec_(std::move(spe
   if (spec_.padding.empty() && !spec_.padding_mode.empty()) spec_.padding.assign(spatial, 0);
   check(spec_);
   for (at::Tensor* tensor : {&spec_.weight, &spec_.bias, &spec_.fold_scale, &spec_.fold_shift, &spec_.unfolded_weight, &spec_.unfolded_bias})
-    *tensor = own(*tensor);
-  for (at::Tensor& operand : spec_.folded_operands) operand = own(operand);
+    *tensor = own_constant(*tensor);
+  for (at::Tensor& operand : spec_.folded_operands) operand = own_constant(operand);
 }
 
 const PackedState& PackedContraction::packed(PackedFor kernel, const std::function<std::unique_ptr<PackedState>()>& make) const {

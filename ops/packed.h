@@ -71,6 +71,9 @@ class FUSIBLE_API PackedContraction : public torch::CustomClassHolder {
   mutable std::array<Slot, static_cast<size_t>(PackedFor::count)> slots_;
 };
 
+// A constant that shares no storage with a larger tensor, so that the archive holds its elements and nothing more. Strides stay as they are.
+at::Tensor own_constant(const at::Tensor& tensor);
+
 // Registered as torch.classes.fusible.Contraction.
 FUSIBLE_API c10::intrusive_ptr<PackedContraction> make_packed(ContractionSpec spec);
 

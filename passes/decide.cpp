@@ -31,6 +31,7 @@ class Decider {
     }
     std::reverse(decision_.chains.begin(), decision_.chains.end());
     std::reverse(decision_.findings.begin() + of_rules, decision_.findings.end());
+    take_recurrences();
     drop_moot_findings();
     note_shared_weights();
     note_interfaces();
@@ -166,6 +167,20 @@ class Decider {
       if (Verdict* verdict = verdict_of(node)) mark_fused(*verdict, pattern, emitted(chain), chain.nodes(), node);
     }
     decision_.chains.push_back(std::move(chain));
+  }
+
+  // No candidates: nothing stands beside them in a sequence.
+  void take_recurrences() {
+    for_each_node(method_.graph->block(), [&](Node* node) {
+      if (!method_.treated || !is_recurrent(node) || options_.target == "aten") return;
+      const std::string name = node->kind().toUnqualString();
+      if (is_suppressed(name)) return;
+      auto read = read_recurrence(node, facts_);
+      if (read.value && declined_.count({method_.name, facts_.order(node)}))
+        read.decline = Decline{codes::verification_failed, "the original's result on the example inputs", "a different one", "report it with the model", {}};
+      if (read.decline) return decline(node, name, *read.decline);
+      decision_.recurrences.push_back(std::move(*read.value));
+    });
   }
 
   // Of two activations, with nothing behind it that a fused operator would take in: nothing was missed.

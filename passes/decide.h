@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "passes/chain.h"
+#include "passes/recurrent.h"
 
 namespace fusible {
 
@@ -17,10 +18,11 @@ struct AcceptedRule {
 struct Decision {
   std::vector<Chain> chains;                // disjoint, proven, to be rewritten
   std::vector<AcceptedRule> rules;
+  std::vector<AcceptedRecurrence> recurrences;
   std::vector<Finding> findings;
 };
 
-// Chains and rules that verify found guilty, by method and position of the anchor or root.
+// What verify found guilty, by method and position of the anchor, root or node.
 using Declined = std::set<std::pair<std::string, int>>;
 
 // One verdict per candidate of the method, into `verdicts` (when the method is treated).

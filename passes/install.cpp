@@ -21,6 +21,7 @@ class Installer {
     for (auto& method : model_.methods) restore_attributes(method);
     const auto root = copy(*model_.source._ivalue());
     add_objects(*root, store_.objects());
+    add_objects(*root, store_.recurrents());
     add_objects(*root, regions_);
     for (auto& method : model_.methods) add_method(method, root->type());
     add_properties(root->type());
@@ -120,13 +121,21 @@ class Installer {
           kept = inner;
         }
       } else {
-        if (old_type->is_parameter(i) && !live_.count({&old, attribute})) continue;
+        if ((old_type->is_parameter(i) || is_list_of_parameters(old, value)) && !live_.count({&old, attribute})) continue;
         kept = copy_value(value, {&old, attribute});
       }
       const auto slot = type->addAttribute(attribute, attribute_type, old_type->is_parameter(i), old_type->is_buffer(i));
       result->setSlot(slot, std::move(kept));
     }
     return result;
+  }
+
+  // torch.nn.LSTM and GRU keep their parameters in a list beside them, _flat_weights.
+  static bool is_list_of_parameters(const Object& owner, const c10::IValue& value) {
+    if (!value.isTensorList() || value.toTensorList().empty()) return false;
+    for (const at::Tensor& tensor : value.toTensorVector())
+      if (const auto slot = slot_of(owner, tensor); !slot || !owner.type()->is_parameter(*slot)) return false;
+    return true;
   }
 
   // Parameters are inference constants: they lose requires_grad. What a method writes is copied, so that running one module does not

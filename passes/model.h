@@ -71,6 +71,9 @@ struct Model {
   bool on_cuda = false;
 };
 
+// The attribute of `owner` that is this tensor or another view of its elements with the same shape and strides; nothing where there is none.
+std::optional<std::size_t> slot_of(const c10::ivalue::Object& owner, const at::Tensor& tensor);
+
 // After nodes were removed: their candidates have no node any more, and no map keeps their addresses.
 void forget_dead(Model& model, MethodGraph& method);
 

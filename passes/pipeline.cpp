@@ -214,6 +214,7 @@ std::vector<std::pair<std::string, int>> identities(const Analysis& analysis) {
   for (std::size_t m = 0; m < analysis.decisions.size(); ++m) {
     for (const auto& rule : analysis.decisions[m].rules) all.emplace_back(analysis.model.methods[m].name, analysis.facts[m]->order(rule.match.root));
     for (const auto& chain : analysis.decisions[m].chains) all.emplace_back(analysis.model.methods[m].name, analysis.facts[m]->order(chain.anchor));
+    for (const auto& [node, weights] : analysis.decisions[m].recurrences) all.emplace_back(analysis.model.methods[m].name, analysis.facts[m]->order(node));
   }
   return all;
 }

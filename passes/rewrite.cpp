@@ -37,6 +37,18 @@ std::string place_of(const Chain& chain, const MethodGraph& method) {
   return chain.pattern() + " (" + where + ")";
 }
 
+// fusible::lstm(input, hx, packed) in the place of aten::lstm(input, hx, params, ...).
+void emit_recurrence(Graph& graph, const AcceptedRecurrence& recurrence, PackedStore& store) {
+  Node* const node = recurrence.node;
+  Value* const packed = root_attribute(graph, store.add(recurrence.weights), c10::getCustomClassType<c10::intrusive_ptr<Recurrent>>());
+  const std::string name = std::string("fusible::") + node->kind().toUnqualString();
+  Node* const fused = graph.create(c10::Symbol::fromQualString(name), {node->input(0), node->input(1), packed}, node->outputs().size())->insertBefore(node);
+  fused->copyMetadata(node);
+  for (std::size_t i = 0; i < node->outputs().size(); ++i) fused->output(i)->setType(c10::TensorType::get());
+  node->replaceAllUsesWith(fused);
+  node->destroy();
+}
+
 }  // namespace
 
 // The module that will own the attribute is built later (install.cpp), so the node is spelled out.
@@ -64,6 +76,19 @@ std::string PackedStore::add(const ContractionSpec& spec, const std::vector<Affi
   if (name.empty()) {
     name = "_fusible_" + std::to_string(objects_.size());
     objects_[name] = make_packed(fold(spec, affines));
+  }
+  return name;
+}
+
+std::string PackedStore::add(c10::intrusive_ptr<Recurrent> weights) {
+  std::ostringstream identity;
+  const auto& spec = weights->spec();
+  identity << weights->describe();
+  for (const auto& tensor : spec.weights) identity << ';' << tensor.data_ptr() << tensor.strides();
+  std::string& name = names_[identity.str()];
+  if (name.empty()) {
+    name = "_fusible_recurrent_" + std::to_string(recurrents_.size());
+    recurrents_[name] = std::move(weights);
   }
   return name;
 }
@@ -125,6 +150,7 @@ void rewrite(MethodGraph& method, const Decision& decision, const Options& optio
     }
   }
   for (const auto& rule : decision.rules) emit_rule(graph, rule);
+  for (const auto& recurrence : decision.recurrences) emit_recurrence(graph, recurrence, store);
   for (const auto& chain : decision.chains) remove_nodes(chain.nodes());
   // What emit lines still read (the "c" of a match) stays.
   for (const auto& rule : decision.rules) remove_nodes(rule.match.nodes);

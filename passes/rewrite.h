@@ -14,11 +14,15 @@ class PackedStore {
  public:
   // Name of the root attribute that holds `spec` with `affines` folded in.
   std::string add(const ContractionSpec& spec, const std::vector<Affine>& affines);
+  // The same for an LSTM or GRU.
+  std::string add(c10::intrusive_ptr<Recurrent> weights);
   const std::map<std::string, c10::intrusive_ptr<PackedContraction>>& objects() const { return objects_; }
+  const std::map<std::string, c10::intrusive_ptr<Recurrent>>& recurrents() const { return recurrents_; }
 
  private:
   std::map<std::string, std::string> names_;  // identity -> attribute
   std::map<std::string, c10::intrusive_ptr<PackedContraction>> objects_;
+  std::map<std::string, c10::intrusive_ptr<Recurrent>> recurrents_;
 };
 
 // A sequence whose operator could not be made: its weights do not fit in memory, mostly.

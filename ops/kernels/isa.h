@@ -125,6 +125,16 @@ struct WinogradOutput {
   std::int64_t image, row, channel;  // of y, for the chain's operands
 };
 
+// Some rows of a recurrent cell, for the hidden units of one vector.
+struct Cell {
+  const float* from_hidden;    // [rows][gates][lanes]: what the gates get from the hidden state
+  const float* from_input;     // [rows][from_input_stride], of which [gates][lanes] are read
+  const float* const* before;  // [rows]: the hidden state before, of which units [first, first + units) are read
+  float* state;                // an LSTM's c, read and written; at the first unit
+  float* hidden;               // written; at the first unit
+  std::int64_t from_input_stride, state_stride, hidden_stride, rows, first, units;
+};
+
 struct Isa {
   const char* name;
   std::int32_t lanes;
@@ -149,6 +159,8 @@ struct Isa {
   bool (*winograd_input)(const WinogradInput&);
   bool (*winograd_output)(const WinogradOutput&);
   void (*softmax)(const float* x, std::int64_t rows, std::int64_t width, float scale, float* y);
+  void (*lstm_cell)(const Cell&);
+  void (*gru_cell)(const Cell&);
 };
 
 // The best one that this machine has, and that ATEN_CPU_CAPABILITY allows. Chosen once.

@@ -70,10 +70,11 @@ bool is_scalar(const c10::IValue& value) {
   return value.isNone() || value.isBool() || value.isInt() || value.isDouble() || value.isString();
 }
 
-// A list or dict attribute is a constant when every access of every method only asks it.
+// A list or dict attribute is a constant when every access of every method only asks it, or multiplies with it.
 bool only_asked(const Value* container) {
   return std::all_of(container->uses().begin(), container->uses().end(), [](const torch::jit::Use& use) {
     const auto kind = use.user->kind();
+    if (kind == torch::jit::aten::lstm || kind == torch::jit::aten::gru) return use.offset == 2;
     return use.offset == 0 && (kind == torch::jit::aten::__contains__ || kind == torch::jit::aten::__getitem__ || kind == torch::jit::aten::len);
   });
 }
@@ -95,10 +96,30 @@ std::set<AttributeKey> constant_containers(const Model& model, const Accesses& a
   return constant;
 }
 
+using ConstantOf = std::function<Value*(const Attribute& owner, const std::string& name, const at::Tensor& tensor)>;
+
+// self._flat_weights of torch.nn.LSTM and GRU as the list of the attributes that its tensors are; null where one is none.
+Value* spelled_out(const Model& model, const Attribute& owner, Node* read, const c10::IValue& value, const ConstantOf& constant_of) {
+  if (!value.isTensorList()) return nullptr;
+  std::vector<std::pair<std::string, at::Tensor>> attributes;
+  for (const at::Tensor& tensor : value.toTensorVector()) {
+    const auto slot = is_plain_tensor(tensor) ? slot_of(*owner.owner, tensor) : std::nullopt;
+    if (!slot) return nullptr;
+    attributes.emplace_back(owner.owner->type()->getAttributeName(*slot), tensor);
+    if (model.assigned.count({owner.owner, attributes.back().first})) return nullptr;
+  }
+  std::vector<Value*> elements;
+  for (const auto& [attribute, tensor] : attributes) elements.push_back(constant_of(owner, attribute, tensor));
+  torch::jit::WithInsertPoint here(read);
+  Graph& graph = *read->owningGraph();
+  return graph.insertNode(graph.createList(c10::TensorType::get(), elements))->output();
+}
+
 // `"layer1" in self.return_layers` with both known.
 void answer(Graph& graph, const Value* container, const c10::IValue& value) {
   const auto uses = container->uses();
   for (const auto& use : uses) {
+    if (use.offset != 0) continue;
     torch::jit::Stack stack{value};
     for (std::size_t i = 1; i < use.user->inputs().size(); ++i) {
       if (auto argument = torch::jit::toIValue(use.user->input(i))) stack.push_back(std::move(*argument));
@@ -117,6 +138,17 @@ void answer(Graph& graph, const Value* container, const c10::IValue& value) {
 
 }  // namespace
 
+std::optional<std::size_t> slot_of(const c10::ivalue::Object& owner, const at::Tensor& tensor) {
+  for (std::size_t i = 0; i < owner.slots().size(); ++i) {
+    if (!owner.slots()[i].isTensor()) continue;
+    const at::Tensor& own = owner.slots()[i].toTensor();
+    if (own.defined() && own.is_alias_of(tensor) && own.scalar_type() == tensor.scalar_type() && own.storage_offset() == tensor.storage_offset() &&
+        own.sizes() == tensor.sizes() && own.strides() == tensor.strides())
+      return i;
+  }
+  return std::nullopt;
+}
+
 void resolve_attributes(Model& model) {
   Accesses accesses;
   for (const auto& method : model.methods) accesses.push_back(accesses_of(model, method));
@@ -125,6 +157,14 @@ void resolve_attributes(Model& model) {
   for (std::size_t m = 0; m < model.methods.size(); ++m) {
     auto& method = model.methods[m];
     std::map<AttributeKey, Value*> hoisted;  // one constant per attribute and method: its writers are found by one look
+    const ConstantOf constant_of = [&](const Attribute& owner, const std::string& attribute, const at::Tensor& tensor) {
+      Value*& known = hoisted[{owner.owner, attribute}];
+      if (known) return known;
+      torch::jit::WithInsertPoint at_top(*method.graph->nodes().begin());
+      known = method.graph->insertConstant(tensor.detach());
+      method.tensor_attributes[known] = {owner.owner, owner.path, attribute};
+      return known;
+    };
     std::vector<Node*> resolved;
     for (const auto& [node, owner] : accesses[m]) {
       const AttributeKey key{owner.owner, node->s(name)};
@@ -132,17 +172,13 @@ void resolve_attributes(Model& model) {
       const c10::IValue value = owner.owner->getAttr(node->s(name));
       if (containers.count(key)) {
         answer(*method.graph, node->output(), value);
+        if (Value* list = spelled_out(model, owner, node, value, constant_of)) node->output()->replaceAllUsesWith(list);
         continue;
       }
       torch::jit::WithInsertPoint at_top(*method.graph->nodes().begin());
       Value* constant = nullptr;
       if (is_plain_tensor(value)) {
-        Value*& known = hoisted[key];
-        if (!known) {
-          known = method.graph->insertConstant(value.toTensor().detach());
-          method.tensor_attributes[known] = {owner.owner, owner.path, node->s(name)};
-        }
-        constant = known;
+        constant = constant_of(owner, node->s(name), value.toTensor());
       } else if (is_scalar(value)) {
         constant = method.graph->insertConstant(value);
       } else {

@@ -36,6 +36,7 @@ class Generator {
   void convolution(bool transposed);
   void linear();
   void product_of_activations();
+  void recurrent();
   void batch_norm();
   // steps.cpp
   void activation();

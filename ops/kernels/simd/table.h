@@ -1,5 +1,6 @@
 // Defines FUSIBLE_TABLE, the Isa of the flags this file is compiled with. Included once by each isa_*.cpp.
 
+#include "ops/kernels/simd/cell.h"
 #include "ops/kernels/simd/depthwise.h"
 #include "ops/kernels/simd/rows.h"
 #include "ops/kernels/simd/tile.h"
@@ -25,6 +26,8 @@ const Isa FUSIBLE_TABLE = {
     winograd_input,
     winograd_output,
     softmax,
+    lstm_cell,
+    gru_cell,
 };
 
 }  // namespace fusible::kernels

@@ -29,6 +29,11 @@ inline void in_register([[maybe_unused]] Vector& x) {
 #endif
 }
 
+template <bool B>
+struct Constant {
+  static constexpr bool value = B;
+};
+
 template <int M, int N>
 void multiply(const Tile& t, float* c, std::int64_t c_stride, const float* added, std::int64_t added_stride, const Step* bounds) {
   Vector sum[M][N];
@@ -39,26 +44,35 @@ void multiply(const Tile& t, float* c, std::int64_t c_stride, const float* added
   } else {
     FUSIBLE_UNROLL for (int n = 0; n < N; ++n) FUSIBLE_UNROLL for (int m = 0; m < M; ++m) sum[m][n] = load(t.bias + n * kLanes);
   }
-  const float* w = t.weights;
-  const float* next = t.prefetch;
-  for (std::int64_t tap = 0; tap < t.taps; ++tap) {
-    const float* row[M];
-    FUSIBLE_UNROLL for (int m = 0; m < M; ++m) row[m] = t.rows[tap * t.tap_stride + m] + t.offset;
-    for (std::int64_t k = 0; k < t.depth; ++k) {
-      Vector b[N];
-      FUSIBLE_UNROLL for (int n = 0; n < N; ++n) {
-        b[n] = load(w + n * kLanes);
-        __builtin_prefetch(w + n * kLanes + 8 * kMostVectors * kLanes);
-      }
-      __builtin_prefetch(next, 0, 2);
-      next += t.prefetch_stride;
-      w += t.weight_stride;
-      FUSIBLE_UNROLL for (int m = 0; m < M; ++m) {
-        const Vector a = splat(row[m][k]);
-        FUSIBLE_UNROLL for (int n = 0; n < N; ++n) sum[m][n] += a * b[n];
+  const auto add_products = [&](auto prefetches) {
+    const float* w = t.weights;
+    const float* next = t.prefetch;
+    for (std::int64_t tap = 0; tap < t.taps; ++tap) {
+      const float* row[M];
+      FUSIBLE_UNROLL for (int m = 0; m < M; ++m) row[m] = t.rows[tap * t.tap_stride + m] + t.offset;
+      for (std::int64_t k = 0; k < t.depth; ++k) {
+        Vector b[N];
+        FUSIBLE_UNROLL for (int n = 0; n < N; ++n) {
+          b[n] = load(w + n * kLanes);
+          if constexpr (prefetches.value) __builtin_prefetch(w + n * kLanes + 8 * kMostVectors * kLanes);
+        }
+        if constexpr (prefetches.value) {
+          __builtin_prefetch(next, 0, 2);
+          next += t.prefetch_stride;
+        }
+        w += t.weight_stride;
+        FUSIBLE_UNROLL for (int m = 0; m < M; ++m) {
+          const Vector a = splat(row[m][k]);
+          FUSIBLE_UNROLL for (int n = 0; n < N; ++n) sum[m][n] += a * b[n];
+        }
       }
     }
-  }
+  };
+  // One row: as many loads as products, and a prefetch is one more. Weights that are in the cache anyway are faster without.
+  if (M == 1 && t.prefetch_stride == 0)
+    add_products(Constant<false>{});
+  else
+    add_products(Constant<true>{});
   if (added)
     FUSIBLE_UNROLL for (int m = 0; m < M; ++m, next_row(added, added_stride)) FUSIBLE_UNROLL for (int n = 0; n < N; ++n) sum[m][n] +=
         load(added + n * kLanes);

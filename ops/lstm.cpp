@@ -1,0 +1,30 @@
+// fusible::lstm
+// aten::lstm of a dense input with constant weights, in inference: dropout between layers does nothing. Returns the output, h and c.
+// Arguments, shapes, strides and errors are those of aten::lstm (torch.nn.LSTM's documentation), which takes over what the kernels do not
+// take: other dtypes, autocast, derivatives.
+
+#include <ATen/ATen.h>
+#include <torch/library.h>
+
+#include "ops/recurrent.h"
+
+namespace fusible {
+namespace {
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> lstm(const at::Tensor& input, at::TensorList hx, const c10::intrusive_ptr<Recurrent>& weights) {
+  const RecurrentSpec& spec = weights->spec();
+  TORCH_CHECK(spec.cell == kernels::CellKind::lstm, "fusible::lstm needs the weights of an LSTM, found those of ", weights->describe());
+  if (!weights->takes(input, hx))
+    return at::lstm(input, hx, spec.weights, spec.biases, spec.layers, /*dropout=*/0.0, /*train=*/false, spec.bidirectional, spec.batch_first);
+  const auto results = weights->run(input, hx);
+  return {results[0], results[1], results[2]};
+}
+
+TORCH_LIBRARY_FRAGMENT(fusible, m) {
+  register_recurrent_class();
+  m.def("lstm(Tensor input, Tensor[] hx, __torch__.torch.classes.fusible.Recurrent weights) -> (Tensor, Tensor, Tensor)");
+}
+TORCH_LIBRARY_IMPL(fusible, CompositeImplicitAutograd, m) { m.impl("lstm", lstm); }
+
+}  // namespace
+}  // namespace fusible

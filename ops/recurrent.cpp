@@ -1,0 +1,121 @@
+#include "ops/recurrent.h"
+
+#include <algorithm>
+#include <sstream>
+
+#include <ATen/ATen.h>
+#include <ATen/autocast_mode.h>
+
+#include "ops/autograd.h"
+#include "ops/packed.h"
+#include "ops/plain.h"
+
+namespace fusible {
+namespace {
+
+using kernels::CellKind;
+using kernels::PackedRecurrence;
+
+bool takes_tensor(const at::Tensor& x) { return is_plain(x) && x.scalar_type() == at::kFloat && x.numel() > 0 && x.dim() == 3; }
+
+void check(const RecurrentSpec& spec) {
+  const auto per_layer = static_cast<size_t>(spec.per_layer()), all = static_cast<size_t>(spec.layers * spec.directions());
+  TORCH_CHECK(spec.layers > 0 && spec.weights.size() == all * per_layer, "fusible.Recurrent needs ", per_layer, " tensors for each of ", all,
+              " layers and directions, found ", spec.weights.size());
+  for (const at::Tensor& weight : spec.weights)
+    TORCH_CHECK(weight.defined() && weight.layout() == at::kStrided && !weight.is_quantized() && weight.scalar_type() == at::kFloat && weight.device().is_cpu(),
+                "fusible.Recurrent needs dense float32 weights on the CPU, found others");
+  TORCH_CHECK(spec.weights[0].dim() == 2 && spec.weights[1].dim() == 2, "fusible.Recurrent needs weights of 2 dimensions, found ", spec.weights[0].sizes());
+  const std::int64_t hidden = spec.hidden(), rows = (spec.cell == CellKind::lstm ? 4 : 3) * hidden;
+  TORCH_CHECK(hidden > 0 && spec.inputs() > 0, "fusible.Recurrent needs inputs and hidden units, found none");
+  for (size_t i = 0; i < spec.weights.size(); ++i) {
+    const std::int64_t layer = static_cast<std::int64_t>(i / per_layer) / spec.directions();
+    const std::int64_t inputs = layer ? spec.directions() * hidden : spec.inputs();
+    const std::vector<std::int64_t> needed = i % per_layer == 0   ? std::vector<std::int64_t>{rows, inputs}
+                                             : i % per_layer == 1 ? std::vector<std::int64_t>{rows, hidden}
+                                                                  : std::vector<std::int64_t>{rows};
+    TORCH_CHECK(spec.weights[i].sizes() == at::IntArrayRef(needed), "fusible.Recurrent needs a tensor of shape ", at::IntArrayRef(needed), " as weight ", i,
+                ", found ", spec.weights[i].sizes());
+  }
+}
+
+}  // namespace
+
+Recurrent::Recurrent(RecurrentSpec spec) : spec_(std::move(spec)) {
+  check(spec_);
+  for (at::Tensor& weight : spec_.weights) weight = own_constant(weight);
+}
+
+c10::intrusive_ptr<Recurrent> Recurrent::load(const State& state) {
+  const auto& [version, cell, weights, numbers] = state;
+  TORCH_CHECK(version == kVersion, "fusible.Recurrent needs a saved state of format ", kVersion, ", found ", version,
+              ": load the model with the release of fusible that saved it or a later one");
+  TORCH_CHECK(cell == "lstm" || cell == "gru", "fusible.Recurrent needs a cell lstm or gru in its saved state, found \"", cell, "\"");
+  TORCH_CHECK(numbers.size() == 4 && numbers[1] > 0 && numbers[1] <= static_cast<std::int64_t>(weights.size()),
+              "fusible.Recurrent needs 4 numbers that fit its weights in its saved state, found others");
+  RecurrentSpec spec{cell == "lstm" ? CellKind::lstm : CellKind::gru, weights, numbers[0] != 0, numbers[1], numbers[2] != 0, numbers[3] != 0};
+  return c10::make_intrusive<Recurrent>(std::move(spec));
+}
+
+Recurrent::State Recurrent::save() const {
+  return {kVersion, spec_.cell == CellKind::lstm ? "lstm" : "gru", spec_.weights, {spec_.biases, spec_.layers, spec_.bidirectional, spec_.batch_first}};
+}
+
+std::string Recurrent::describe() const {
+  std::ostringstream text;
+  text << (spec_.cell == CellKind::lstm ? "lstm" : "gru") << " inputs=" << spec_.inputs() << " hidden=" << spec_.hidden() << " layers=" << spec_.layers
+       << " directions=" << spec_.directions() << " bias=" << (spec_.biases ? "yes" : "no") << " batch_first=" << (spec_.batch_first ? "yes" : "no");
+  return text.str();
+}
+
+bool Recurrent::takes(const at::Tensor& input, at::TensorList states) const {
+  if (states.size() != (spec_.cell == CellKind::lstm ? 2 : 1) || at::autocast::is_autocast_enabled(at::kCPU)) return false;
+  if (!takes_tensor(input) || needs_derivative(input) || needs_derivative(states) || input.size(2) != spec_.inputs()) return false;
+  const std::vector<std::int64_t> sizes{spec_.layers * spec_.directions(), input.size(spec_.batch_first ? 0 : 1), spec_.hidden()};
+  return std::all_of(states.begin(), states.end(), [&](const at::Tensor& state) { return takes_tensor(state) && state.sizes() == at::IntArrayRef(sizes); });
+}
+
+std::vector<PackedRecurrence> Recurrent::packed_layer(std::int64_t layer) const {
+  std::vector<PackedRecurrence> directions;
+  for (std::int64_t d = 0; d < spec_.directions(); ++d) {
+    const at::Tensor* const w = &spec_.weights[(layer * spec_.directions() + d) * spec_.per_layer()];
+    directions.emplace_back(spec_.cell, w[0], w[1], spec_.biases ? w[2] : at::Tensor(), spec_.biases ? w[3] : at::Tensor());
+  }
+  return directions;
+}
+
+void Recurrent::prepare() const {
+  std::call_once(once_, [this] {
+    std::vector<std::vector<PackedRecurrence>> layers;
+    for (std::int64_t layer = 0; layer < spec_.layers; ++layer) layers.push_back(packed_layer(layer));
+    layers_ = std::move(layers);
+  });
+}
+
+std::vector<at::Tensor> Recurrent::run(const at::Tensor& input, at::TensorList states) const {
+  at::NoGradGuard no_grad;
+  prepare();
+  at::Tensor x = (spec_.batch_first ? input.transpose(0, 1) : input).contiguous(), y;
+  const std::int64_t steps = x.size(0), batch = x.size(1), of_layer = spec_.directions() * batch * spec_.hidden();
+  const at::Tensor h0 = states[0].contiguous(), last = at::empty(h0.sizes(), at::kFloat);
+  const at::Tensor state = states.size() > 1 ? states[1].clone(at::MemoryFormat::Contiguous) : at::Tensor();
+  for (std::int64_t layer = 0; layer < spec_.layers; ++layer, x = y) {
+    y = at::empty({steps, batch, spec_.directions() * spec_.hidden()}, at::kFloat);
+    kernels::run_layer(layers_[layer], {x.const_data_ptr<float>(), steps, batch, h0.const_data_ptr<float>() + layer * of_layer,
+                                        state.defined() ? state.mutable_data_ptr<float>() + layer * of_layer : nullptr, y.mutable_data_ptr<float>(),
+                                        last.mutable_data_ptr<float>() + layer * of_layer});
+  }
+  if (spec_.batch_first) y = y.transpose(0, 1);
+  return state.defined() ? std::vector<at::Tensor>{y, last, state} : std::vector<at::Tensor>{y, last};
+}
+
+void register_recurrent_class() {
+  using Self = c10::intrusive_ptr<Recurrent>;
+  static const auto registered = torch::class_<Recurrent>("fusible", "Recurrent")
+                                     .def("describe", [](const Self& self) { return self->describe(); })
+                                     .def("__repr__", [](const Self& self) { return "fusible.Recurrent(" + self->describe() + ")"; })
+                                     .def_pickle([](const Self& self) { return self->save(); },
+                                                 [](const Recurrent::State& state) { return Recurrent::load(state); });
+}
+
+}  // namespace fusible
