@@ -24,6 +24,7 @@ bool has_known_strides(const Region& region, std::int64_t reg) {
 
 // Throws c10::Error where the operator raises; nothing where the fold does not hold for this input or an operand enlarges the result.
 std::optional<Sizes> sizes_of_contraction(const Instruction& instruction, const std::vector<at::Tensor>& seen) {
+  if (instruction.arguments[0].kind != Argument::Kind::one) return std::nullopt;  // of a constant
   const auto weights = instruction.arguments[1].value.toCustomClass<PackedContraction>();
   const at::Tensor& x = seen[instruction.arguments[0].registers[0]];
   const Sizes sizes = contraction_sizes(x, weights->spec());

@@ -71,7 +71,10 @@ class LayerNormStep : public Step {
 std::unique_ptr<Step> make_shuffle(Making& making) {
   const auto is = [](const Instruction* instruction, const char* name) { return instruction && instruction->op.name == name; };
   const auto is_view = [&](const Instruction* instruction) { return is(instruction, "aten::view") || is(instruction, "aten::reshape"); };
-  const auto read = [](const Instruction* instruction) { return instruction->arguments[0].registers[0]; };
+  const auto read = [](const Instruction* instruction) {  // -1: a constant
+    const Argument& x = instruction->arguments[0];
+    return x.kind == Argument::Kind::one ? x.registers[0] : -1;
+  };
   if (!is_view(&making.instruction)) return nullptr;
   const Instruction* before = making.maker(read(&making.instruction));
   if (is(before, "aten::contiguous")) before = making.maker(read(before));
@@ -79,6 +82,7 @@ std::unique_ptr<Step> make_shuffle(Making& making) {
   const Instruction* const split = making.maker(read(before));
   if (!is_view(split)) return nullptr;
   const std::int64_t x = read(split);
+  if (x < 0) return nullptr;
   const auto& sizes = making.slots[x].sizes;
   const auto& groups = making.slots[split->result].sizes;
   if (sizes.size() != 4 || groups.size() != 5 || !making.slots[x].pixel_stride() || making.slots[making.instruction.result].sizes != sizes) return nullptr;

@@ -1,9 +1,11 @@
 """The Python functions over fusible._C. Types of arguments are checked here, so that every mistake gets one clear sentence."""
 from __future__ import annotations
 
+import gc
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,18 @@ from fusible.report import Report
 
 FusibleError = _C.FusibleError
 Progress = Callable[[str, float], None]
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Wrapping thousands of submodules makes no garbage: half of its time would go into looking for some."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _scripted(module: Any) -> torch.jit.ScriptModule:
@@ -70,7 +84,8 @@ def fuse(module: torch.jit.ScriptModule, example_inputs: tuple[Any, ...] | None 
     scripted = _scripted(module)
     options = _options(example_inputs, methods=methods, target=target, strict=strict, verify=verify, select=select, ignore=ignore,
                        patterns=patterns, progress=logs.stages("fuse", progress), sample=False, model_path="")
-    fused = wrap_cpp_module(_C.fuse(scripted._c, options))
+    with _no_collection():
+        fused = wrap_cpp_module(_C.fuse(scripted._c, options))
     logs.findings("fuse", lambda: report(fused))
     return fused
 

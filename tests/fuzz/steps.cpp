@@ -72,7 +72,11 @@ std::string Generator::operand(const Variable& v, bool& scalar) {
     if (random_.chance(50)) sizes.erase(sizes.begin(), sizes.begin() + drop);
     else if (random_.chance(6)) sizes.insert(sizes.begin(), 2);
     const std::string dtype = random_.chance(75) ? dtype_ : random_.pick<std::string>({"float32", "float64", "int64", "bfloat16", "bool"});
-    return tensor(random_.chance(50) ? "buffer" : "parameter", sizes, dtype == "int64" || dtype == "bool" ? "integers" : "positive", dtype);
+    const std::string t = tensor(random_.chance(50) ? "buffer" : "parameter", sizes, dtype == "int64" || dtype == "bool" ? "integers" : "positive", dtype);
+    if (random_.chance(70)) return t;
+    return random_.pick<std::string>({"torch.relu(" + t + ")", t + ".reshape(-1).reshape(" + t + ".shape)", t + ".view(-1).view_as(" + t + ")",
+                                      t + ".transpose(0, -1).contiguous().transpose(0, -1)", t + ".unsqueeze(0).squeeze(0)", "torch.cat([" + t + ".unsqueeze(0)], 0).select(0, 0)",
+                                      "(" + t + " + " + t + ")", "torch.chunk(" + t + ".unsqueeze(0), 1)[0].squeeze(0)"});
   }
   if (roll < 74 && is_root() && depth_ == 0) {
     auto shapes = v.shapes;

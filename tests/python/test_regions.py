@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from oracle import assert_same, assert_same_bits
 from soundness import image, outcome, randomised
+from spellings import functional
 from torch import nn
 
 
@@ -255,3 +256,53 @@ def test_buffers_that_a_method_writes_are_read_at_each_call():
     for _ in range(3):
         x = torch.randn(1, 3, 8, 8)
         assert_same(fused(x), original(x), tolerance=3e-5)
+
+
+class Tabled(Net):
+    """Adds what `made` makes of a parameter."""
+
+    def __init__(self, made):
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(1, 2, 8, 12, 14))
+        self.made = made
+
+    def forward(self, x):
+        return self.c(self.b(self.a(x) + self.made(self.table)))
+
+
+@pytest.mark.parametrize("form", ["scripted", "traced"])
+@pytest.mark.parametrize("text", [
+    "y.view(1, 16, 12, 14)", "y.reshape(1, 16, 12, 14)", "y.view(16, 12, 14).unsqueeze(0)", "y.transpose(1, 2).reshape(1, 16, 12, 14)",
+    "y.transpose(1, 2).contiguous().view(1, 16, 12, 14)", "y.view(1, 2, 8, 12, 14).transpose(1, 2).contiguous().view(1, 16, 12, 14)",
+    "y.view(1, 14, 12, 16).transpose(1, 3).contiguous()", "F.relu(y).view(1, 16, 12, 14)", "torch.cat([y, y], 1).view(2, 16, 12, 14)",
+    "torch.chunk(y.view(1, 16, 12, 14), 2)[0]", "F.max_pool2d(y.view(1, 16, 12, 14), 3, 1, 1)", "F.layer_norm(y.view(1, 16, 12, 14), [14])",
+    "F.softmax(y.view(1, 16, 12, 14), 1)", "(y + y).view(1, 16, 12, 14)", "F.adaptive_avg_pool2d(y.view(1, 16, 12, 14), 1)"])
+def test_operators_on_constants_stand_in_regions(text, form):
+    net = randomised(Tabled(functional(text)))
+    x = torch.randn(2, 3, 12, 14)
+    original = torch.jit.script(net) if form == "scripted" else torch.jit.trace(net, x)
+    fused = fusible.fuse(original)
+    assert regions(fused)
+    with torch.no_grad():
+        for _ in range(3):
+            assert_same(fused(x), original(x))
+
+
+@pytest.mark.parametrize("first", [nn.Linear(8, 8), nn.Sequential(nn.Linear(8, 8), nn.ReLU()), nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 8))], ids=["linear", "relu", "norm"])
+def test_contractions_of_constants_stand_in_regions(first):
+    class Queries(nn.Module):
+        """Learned queries through layers of their own, as decoders of DETR have them; the result is a classifier's."""
+
+        def __init__(self):
+            super().__init__()
+            self.queries = nn.Parameter(torch.randn(5, 8))
+            self.first, self.second, self.head = first, nn.Linear(8, 8), nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.head(torch.relu(self.second(x) + self.first(self.queries)))
+
+    original, fused = fused_pair(Queries())
+    with torch.no_grad():
+        for _ in range(3):
+            x = torch.randn(5, 8)
+            assert_same(fused(x), original(x))
