@@ -18,6 +18,11 @@ using kernels::PackedRecurrence;
 
 bool takes_tensor(const at::Tensor& x) { return is_plain(x) && x.scalar_type() == at::kFloat && x.numel() > 0 && x.dim() == 3; }
 
+CellKind cell_from(const std::string& name) {
+  TORCH_CHECK(name == "lstm" || name == "gru", "fusible.Recurrent needs a cell lstm or gru, found \"", name, "\"");
+  return name == "lstm" ? CellKind::lstm : CellKind::gru;
+}
+
 void check(const RecurrentSpec& spec) {
   const auto per_layer = static_cast<size_t>(spec.per_layer()), all = static_cast<size_t>(spec.layers * spec.directions());
   TORCH_CHECK(spec.layers > 0 && spec.weights.size() == all * per_layer, "fusible.Recurrent needs ", per_layer, " tensors for each of ", all,
@@ -50,11 +55,9 @@ c10::intrusive_ptr<Recurrent> Recurrent::load(const State& state) {
   const auto& [version, cell, weights, numbers] = state;
   TORCH_CHECK(version == kVersion, "fusible.Recurrent needs a saved state of format ", kVersion, ", found ", version,
               ": load the model with the release of fusible that saved it or a later one");
-  TORCH_CHECK(cell == "lstm" || cell == "gru", "fusible.Recurrent needs a cell lstm or gru in its saved state, found \"", cell, "\"");
   TORCH_CHECK(numbers.size() == 4 && numbers[1] > 0 && numbers[1] <= static_cast<std::int64_t>(weights.size()),
               "fusible.Recurrent needs 4 numbers that fit its weights in its saved state, found others");
-  RecurrentSpec spec{cell == "lstm" ? CellKind::lstm : CellKind::gru, weights, numbers[0] != 0, numbers[1], numbers[2] != 0, numbers[3] != 0};
-  return c10::make_intrusive<Recurrent>(std::move(spec));
+  return c10::make_intrusive<Recurrent>(RecurrentSpec{cell_from(cell), weights, numbers[0] != 0, numbers[1], numbers[2] != 0, numbers[3] != 0});
 }
 
 Recurrent::State Recurrent::save() const {
@@ -111,11 +114,17 @@ std::vector<at::Tensor> Recurrent::run(const at::Tensor& input, at::TensorList s
 
 void register_recurrent_class() {
   using Self = c10::intrusive_ptr<Recurrent>;
-  static const auto registered = torch::class_<Recurrent>("fusible", "Recurrent")
-                                     .def("describe", [](const Self& self) { return self->describe(); })
-                                     .def("__repr__", [](const Self& self) { return "fusible.Recurrent(" + self->describe() + ")"; })
-                                     .def_pickle([](const Self& self) { return self->save(); },
-                                                 [](const Recurrent::State& state) { return Recurrent::load(state); });
+  static const auto registered =
+      torch::class_<Recurrent>("fusible", "Recurrent")
+          .def(torch::init([](const std::string& cell, std::vector<at::Tensor> weights, bool biases, std::int64_t layers, bool bidirectional, bool batch_first) {
+                 return c10::make_intrusive<Recurrent>(RecurrentSpec{cell_from(cell), std::move(weights), biases, layers, bidirectional, batch_first});
+               }),
+               "cell lstm or gru; weights as torch.nn.LSTM and GRU keep them in _flat_weights",
+               {torch::arg("cell"), torch::arg("weights"), torch::arg("biases") = true, torch::arg("layers") = 1, torch::arg("bidirectional") = false,
+                torch::arg("batch_first") = false})
+          .def("describe", [](const Self& self) { return self->describe(); })
+          .def("__repr__", [](const Self& self) { return "fusible.Recurrent(" + self->describe() + ")"; })
+          .def_pickle([](const Self& self) { return self->save(); }, [](const Recurrent::State& state) { return Recurrent::load(state); });
 }
 
 }  // namespace fusible

@@ -41,7 +41,7 @@ std::optional<Decline> check_weights(const RecurrentSpec& spec) {
   const auto per_layer = static_cast<std::size_t>(spec.layers * spec.directions());
   if (spec.weights.size() != per_layer * spec.per_layer())
     return Decline{codes::unsupported_attribute, std::to_string(spec.per_layer()) + " weights for each layer and direction",
-                   std::to_string(spec.weights.size()) + " for " + std::to_string(per_layer) + ": with projections (proj_size)",
+                   std::to_string(spec.weights.size() / std::max<std::size_t>(per_layer, 1)) + " weights for each layer and direction: projections (proj_size)",
                    "accept it: torch's operator computes projections"};
   return std::nullopt;
 }

@@ -44,13 +44,35 @@ class Golden(torch.nn.Module):
         return torch.ops.fusible.linear(y, self.second, "hardtanh(0, 6)", [])
 
 
+class Tagger(torch.nn.Module):
+    """Two LSTM layers both ways, then a GRU."""
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(11)
+        normal = lambda *shape: torch.randn(*shape, generator=generator) * 0.5
+        lstm = [normal(*shape) for inputs in (3, 10) for _ in range(2) for shape in ((20, inputs), (20, 5), (20,), (20,))]
+        gru = [normal(12, 10), normal(12, 4)]
+        x, h, c, last = normal(2, 6, 3), normal(4, 2, 5), normal(4, 2, 5), normal(1, 2, 4)
+        y = torch.lstm(x, [h, c], lstm, True, 2, 0.0, False, True, True)[0]
+        self.lstm = torch.classes.fusible.Recurrent("lstm", lstm, True, 2, True, True)
+        self.gru = torch.classes.fusible.Recurrent("gru", gru, False, 1, False, True)
+        for name, value in (("x", x), ("h", h), ("c", c), ("last", last), ("expected", torch.gru(y, last, gru, False, 1, 0.0, False, False, True)[0])):
+            self.register_buffer(name, value)
+
+    def forward(self):
+        y = torch.ops.fusible.lstm(self.x, [self.h, self.c], self.lstm)[0]
+        return torch.ops.fusible.gru(y, self.last, self.gru)[0]
+
+
 def main(library: str, folder: str = str(pathlib.Path(__file__).parent)) -> None:
     torch.ops.load_library(library)
-    for name, image in (("image", True), ("rows", False)):
-        path = pathlib.Path(folder) / f"state1_{name}.pt"
+    for name, make in (("state1_image", lambda: Golden(True)), ("state1_rows", lambda: Golden(False)), ("recurrent1", Tagger)):
+        path = pathlib.Path(folder) / f"{name}.pt"
         if path.exists():
-            raise SystemExit(f"{path} exists: a golden archive is never rewritten, give a new format version a new name")
-        torch.jit.save(torch.jit.script(Golden(image)), str(path))
+            print(f"{path.name} stays: a golden archive is never rewritten, give a new format version a new name")
+        else:
+            torch.jit.save(torch.jit.script(make()), str(path))
 
 
 if __name__ == "__main__":

@@ -199,7 +199,7 @@ TEST(Recurrent, SaysWhatDoesNotFit) {
   std::get<2>(few).pop_back();
   std::get<2>(dtype)[0] = std::get<2>(dtype)[0].to(at::kDouble);
   EXPECT_THAT(error_of(later), HasSubstr("format 1, found 2"));
-  EXPECT_THAT(error_of(cell), HasSubstr("lstm or gru in its saved state, found \"rnn\""));
+  EXPECT_THAT(error_of(cell), HasSubstr("lstm or gru, found \"rnn\""));
   EXPECT_THAT(error_of(numbers), HasSubstr("4 numbers"));
   EXPECT_THAT(error_of(layers), HasSubstr("4 numbers"));
   EXPECT_THAT(error_of(shape), HasSubstr("shape [80, 6] as weight 4, found [80, 7]"));

@@ -174,7 +174,7 @@ class Given(nn.Module):
     (Written("gru"), "gru", "FUS303", "weights that are computed or written at run time"),
     (WrittenInTheList("gru"), "gru", "FUS303", "weights that are computed or written at run time"),
     (Given(), "gru", "FUS303", "weights that are computed or written at run time"),
-    (Projected(), "lstm", "FUS502", "5 for 1: with projections (proj_size)"),
+    (Projected(), "lstm", "FUS502", "5 weights for each layer and direction: projections (proj_size)"),
     (Tagger("lstm").double(), "lstm", "FUS401", "Double weights"),
 ], ids=["written", "written in the list", "given", "projected", "double"])
 def test_what_is_left_to_torch_is_told(module, cell, code, found):
@@ -198,6 +198,19 @@ def test_written_weights_are_seen(module):
             if hasattr(original, "shrink"):
                 original.shrink(), fused.shrink()
         assert not torch.equal(outputs[0], outputs[-1])
+
+
+def test_a_frozen_list_that_is_written_is_seen():
+    class Shrinking(Tagger):
+        def forward(self, x):
+            y = self.rnn(x)[0]
+            self.rnn._flat_weights[1].mul_(0.5)
+            return y
+
+    frozen = torch.jit.freeze(torch.jit.script(randomised(Shrinking("gru"))))  # a literal in the graph, which is written
+    fused = fusible.fuse(frozen)
+    assert recurrent_kinds(fused) == {"aten::gru"}
+    assert [code for code, _ in reasons(fused, "gru")] == ["FUS303"]
 
 
 class Dropping(nn.Module):
@@ -237,6 +250,16 @@ def test_weights_shared_by_two_calls_are_packed_once():
     with torch.no_grad():
         x = torch.randn(5, 3, 8)
         assert_same(fused(x), original(x))
+
+
+def test_lists_of_other_tensors_stay():
+    class Listed(Tagger):
+        def __init__(self):
+            super().__init__()
+            self.marks: list[torch.Tensor] = [torch.randn(3), torch.randn(2)]
+
+    fused = loaded(saved(fusible.fuse(torch.jit.script(randomised(Listed())))))
+    assert [mark.shape for mark in fused.marks] == [(3,), (2,)]
 
 
 def test_warmup_packs():

@@ -32,7 +32,7 @@ def line(report: Report) -> str:
     counts = report.counts
     fused, declined = listed(fused_patterns(report), " "), listed(declined_codes(report), " ×")
     return (
-        f"{report.model or 'model'}  {counts['candidates']} candidates: {counts['fused']} fused"
+        f"{report.model or 'model'}  {plural(counts['candidates'], 'candidate')}: {counts['fused']} fused"
         + (f" ({fused})" if fused else "")
         + f" · {counts['declined']} declined"
         + (f" ({declined})" if declined else "")
