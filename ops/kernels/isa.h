@@ -47,7 +47,7 @@ struct Tile {
   const float* const* rows;  // [taps][tap_stride], the first m of each are read
   std::int64_t tap_stride, taps, depth;
   std::int64_t offset;         // added to each pointer: the first of depth
-  bool resume, finish;         // of a sum taken in parts: c holds the parts before; the last one runs the chain
+  bool resume, finish;         // of a sum taken in parts: c holds the bias and the parts before; the last one runs the chain
   const float* weights;        // [taps * depth][weight_stride]
   std::int64_t weight_stride;  // floats
   const float* bias;           // [vectors * lanes], zero padded

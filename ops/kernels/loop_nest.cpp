@@ -114,20 +114,32 @@ void PackedWeights::run_panel(const Job& job, std::int64_t image, std::int64_t b
   const bool heavy = is_heavy();
   // A cut tile is summed in scratch memory, in one part.
   const std::int64_t parts = t.columns == width ? part_count(job) : 1;
+  const float* const padding = zeros_.defined() && t.columns == width ? zeros_.const_data_ptr<float>() + group * in_ : nullptr;
   for (std::int64_t part = 0; part < parts; ++part) {
-    const std::int64_t split = job.taps > 1 ? job.taps : job.depth, from = split * part / parts, size = split * (part + 1) / parts - from;
-    t.resume = part > 0;
-    t.finish = part + 1 == parts;
-    t.taps = job.taps > 1 ? size : 1;
-    t.depth = job.taps > 1 ? job.depth : size;
-    t.offset = job.taps > 1 ? 0 : from;
-    const std::int64_t done = job.taps > 1 ? from * job.depth : from;
-    t.weights = weights + done * width;
-    t.prefetch = weights;
+    const std::int64_t split = job.taps > 1 ? job.taps : job.depth, from = split * part / parts, to = split * (part + 1) / parts;
     for (std::int64_t tile = 0; tile < tiles; ++tile) {
-      const std::int64_t first = count * tile / tiles;
-      t.m = static_cast<std::int32_t>(count * (tile + 1) / tiles - first);
-      t.rows = rows + first + (job.taps > 1 ? from * count : 0);
+      const std::int64_t first = count * tile / tiles, last = count * (tile + 1) / tiles;
+      // Taps before and behind which all rows read padding: most of a kernel whose dilation is that of the image.
+      Lines taken{0, split};
+      if (padding && job.taps > 1) {
+        const auto is_padding = [&](std::int64_t tap) {
+          return std::all_of(rows + tap * count + first, rows + tap * count + last, [&](const float* row) { return row == padding; });
+        };
+        while (taken.begin + 1 < taken.end && is_padding(taken.begin)) ++taken.begin;
+        while (taken.begin + 1 < taken.end && is_padding(taken.end - 1)) --taken.end;
+      }
+      const std::int64_t at = std::max(from, taken.begin), size = std::min(to, taken.end) - at;
+      if (size <= 0) continue;
+      t.resume = at > taken.begin;
+      t.finish = at + size == taken.end;
+      t.taps = job.taps > 1 ? size : 1;
+      t.depth = job.taps > 1 ? job.depth : size;
+      t.offset = job.taps > 1 ? 0 : at;
+      const std::int64_t done = job.taps > 1 ? at * job.depth : at;
+      t.weights = weights + done * width;
+      t.prefetch = weights;
+      t.m = static_cast<std::int32_t>(last - first);
+      t.rows = rows + first + (job.taps > 1 ? at * count : 0);
       t.row = begin + first;
       t.c = job.y + (image * job.rows + t.row - job.y_row) * job.y_stride + t.channel;
       if (heavy) {

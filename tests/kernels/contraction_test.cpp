@@ -111,6 +111,31 @@ ContractionSpec three_by_three(std::int64_t in, std::int64_t out, std::int64_t p
   return spec;
 }
 
+// Most taps of most results read padding alone, all but one where the dilation is the image's size; long sums are taken in parts.
+TEST(Contraction, DilationsOfTheImagesSize) {
+  for (const std::int64_t in : {8, 64, 300})
+    for (const std::int64_t groups : {1, 2})
+      for (const std::int64_t kernel : {2, 3, 5})
+        for (const std::int64_t dilation : {1, 3, 6, 9, 14})
+          for (const std::int64_t stride : {1, 2}) {
+            ContractionSpec spec;
+            spec.weight = at::randn({64 * groups, in, kernel, kernel}) / std::sqrt(static_cast<double>(in));
+            spec.bias = at::randn({64 * groups});
+            spec.groups = groups;
+            spec.stride = {stride, stride};
+            spec.padding = {dilation * (kernel / 2), dilation * (kernel / 2)};
+            spec.dilation = {dilation, dilation};
+            const at::Tensor x = at::randn({2, in * groups, 9, 13}).contiguous(at::MemoryFormat::ChannelsLast);
+            const at::Tensor bare = at::conv2d(x, spec.weight, {}, spec.stride, spec.padding, spec.dilation, groups);
+            const std::vector<at::Tensor> operands = {at::randn_like(bare)};
+            const PostOps& chain = parse_post_ops("add|leaky_relu(0.1)");
+            const auto packed = make_packed(spec);
+            at::Tensor y;
+            ASSERT_TRUE(try_panels(x, packed->spec(), packed.get(), chain, operands, y));
+            expect_close(y, x, spec, chain, operands, packed->describe());
+          }
+}
+
 // Winograd's products: odd and even sizes, both orders of work, batches, any number of threads.
 TEST(Contraction, ThreeByThreeOfManySizes) {
   struct Case {

@@ -36,14 +36,8 @@ struct Constant {
 
 template <int M, int N>
 void multiply(const Tile& t, float* c, std::int64_t c_stride, const float* added, std::int64_t added_stride, const Step* bounds) {
-  Vector sum[M][N];
-  if (t.resume) {
-    const float* from = c;
-    FUSIBLE_UNROLL for (int m = 0; m < M; ++m, next_row(from, c_stride)) FUSIBLE_UNROLL for (int n = 0; n < N; ++n) sum[m][n] =
-        load(from + n * kLanes);
-  } else {
-    FUSIBLE_UNROLL for (int n = 0; n < N; ++n) FUSIBLE_UNROLL for (int m = 0; m < M; ++m) sum[m][n] = load(t.bias + n * kLanes);
-  }
+  // Each part is a sum of its own, so that rounding grows with the length of a part and not with that of the whole.
+  Vector sum[M][N] = {};
   const auto add_products = [&](auto prefetches) {
     const float* w = t.weights;
     const float* next = t.prefetch;
@@ -73,6 +67,10 @@ void multiply(const Tile& t, float* c, std::int64_t c_stride, const float* added
     add_products(Constant<false>{});
   else
     add_products(Constant<true>{});
+  const float* before = t.resume ? c : t.bias;
+  const std::int64_t before_stride = t.resume ? c_stride : 0;
+  FUSIBLE_UNROLL for (int m = 0; m < M; ++m, next_row(before, before_stride)) FUSIBLE_UNROLL for (int n = 0; n < N; ++n) sum[m][n] +=
+      load(before + n * kLanes);
   if (added)
     FUSIBLE_UNROLL for (int m = 0; m < M; ++m, next_row(added, added_stride)) FUSIBLE_UNROLL for (int n = 0; n < N; ++n) sum[m][n] +=
         load(added + n * kLanes);
