@@ -26,6 +26,8 @@ def text(value: Any, where: str) -> Iterator[str]:
 
 def uri(value: Any, where: str) -> Iterator[str]:
     yield from _expect(isinstance(value, str) and bool(URI_REFERENCE.fullmatch(value)), where, "a URI reference", value)
+    # SARIF1004 of Microsoft's validator: it could not be combined with a base.
+    yield from _expect(not str(value).startswith("/"), where, "a URI reference without a slash at its beginning", value)
 
 
 def one_of(*values: str) -> Check:

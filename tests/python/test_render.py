@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import dataclasses
 import json
 import re
 import shutil
@@ -130,6 +131,14 @@ def test_a_log_that_breaks_the_schema_is_seen(spoil, says, style):
     log = json.loads(render("sarif", [REPORTS["scripted"]], style))
     spoil(log)
     assert any(says in problem for problem in sarif_rules.problems(log)), sarif_rules.problems(log)
+
+
+def test_sarif_gives_models_elsewhere_as_absolute_uris(tmp_path):
+    elsewhere = dataclasses.replace(REPORTS["scripted"], model=str(tmp_path / "a model.pt"))
+    log = json.loads(render("sarif", [elsewhere], Style(source_root=tmp_path / "other")))
+    assert sarif_rules.problems(log) == []
+    uris = {result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for result in log["runs"][0]["results"]}
+    assert f"file://{tmp_path}/a%20model.pt" in uris
 
 
 def test_sarif_places_a_finding_in_the_user_file_below_the_source_root(style):

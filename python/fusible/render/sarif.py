@@ -39,7 +39,8 @@ def _physical(uri: str, place: Location | None) -> dict[str, Any]:
         region["startColumn"] = place.column
         if place.end_column > place.column:
             region["endColumn"] = place.end_column
-    return {"artifactLocation": {"uri": quote(uri, safe="/")}, "region": region}
+    # Below no root that a viewer knows: absolute, since a relative reference may not begin with a slash.
+    return {"artifactLocation": {"uri": ("file://" if uri.startswith("/") else "") + quote(uri, safe="/")}, "region": region}
 
 
 def _logical(site: Site, report: Report) -> list[dict[str, str]]:
