@@ -25,7 +25,8 @@ std::vector<at::Tensor> constant_tensors(const Value* list, const Facts& facts) 
     }
   }
   // One literal, as torch.jit.freeze leaves it: where these operators alone read it, nobody can get at the tensors in it.
-  const bool only_here = std::all_of(list->uses().begin(), list->uses().end(), [](const torch::jit::Use& use) { return is_recurrent(use.user); });
+  const bool only_here = std::all_of(list->uses().begin(), list->uses().end(),
+                                     [](const torch::jit::Use& use) { return is_recurrent(use.user) && use.offset == kParams; });
   if (const auto* literal = facts.constant(list); tensors.empty() && literal && literal->isTensorList() && only_here) tensors = literal->toTensorVector();
   return tensors;
 }
@@ -48,12 +49,13 @@ std::optional<Decline> check_weights(const RecurrentSpec& spec) {
 
 }  // namespace
 
-bool is_recurrent(const Node* node) {
-  const auto* schema = node->maybeSchema();
-  return (node->kind() == aten::lstm || node->kind() == aten::gru) && schema && schema->overload_name() == "input" && node->inputs().size() == kArguments;
-}
+bool is_recurrent(const Node* node) { return node->kind() == aten::lstm || node->kind() == aten::gru; }
 
 Decided<AcceptedRecurrence> read_recurrence(Node* node, const Facts& facts) {
+  const auto* schema = node->maybeSchema();
+  if (!schema || schema->overload_name() != "input" || node->inputs().size() != kArguments)
+    return Decline{codes::unsupported_attribute, "a tensor with all sequences of one length", "a packed sequence (pack_padded_sequence)",
+                   "pad the sequences where their lengths are alike, or accept it: torch's operator computes packed ones"};
   const auto flag = [&](std::size_t i) -> std::optional<bool> {
     const auto* value = facts.constant(node->input(i));
     return value && value->isBool() ? std::optional(value->toBool()) : std::nullopt;

@@ -165,6 +165,15 @@ class Projected(nn.Module):
         return self.rnn(x)[0]
 
 
+class PaddedSentences(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.LSTM(8, 20)
+
+    def forward(self, x):
+        return self.rnn(nn.utils.rnn.pack_padded_sequence(x, torch.tensor([5, 3, 2])))[0].data
+
+
 class Given(nn.Module):
     def forward(self, x, h, weights: list[torch.Tensor]):
         return torch.gru(x, h, weights, True, 1, 0.0, False, False, False)[0]
@@ -174,9 +183,10 @@ class Given(nn.Module):
     (Written("gru"), "gru", "FUS303", "weights that are computed or written at run time"),
     (WrittenInTheList("gru"), "gru", "FUS303", "weights that are computed or written at run time"),
     (Given(), "gru", "FUS303", "weights that are computed or written at run time"),
+    (PaddedSentences(), "lstm", "FUS502", "a packed sequence (pack_padded_sequence)"),
     (Projected(), "lstm", "FUS502", "5 weights for each layer and direction: projections (proj_size)"),
     (Tagger("lstm").double(), "lstm", "FUS401", "Double weights"),
-], ids=["written", "written in the list", "given", "projected", "double"])
+], ids=["written", "written in the list", "given", "packed", "projected", "double"])
 def test_what_is_left_to_torch_is_told(module, cell, code, found):
     original = torch.jit.script(randomised(module))
     fused = fusible.fuse(original)
