@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import html
 import dataclasses
+import html
 import json
 import re
 import shutil
@@ -318,6 +318,9 @@ def test_a_page_of_10000_verdicts_makes_few_rows(tmp_path):
     page = tmp_path / "big.html"
     text = render("html", [report])
     page.write_text(text.replace("</body>", "<script>document.body.dataset.ready = performance.now()</script></body>"))
-    text = dom(page)
-    assert 50 < text.count('class="finding') < 1000 and text.count("<tr>") < 1000
-    assert float(re.search(r'data-ready="([\d.]+)"', text).group(1)) < 5000, "1 s on an idle machine; the bound is for a loaded one"
+    ready = []
+    for _ in range(3):  # the fastest: what else the machine does only adds to it
+        text = dom(page)
+        assert 50 < text.count('class="finding') < 1000 and text.count("<tr>") < 1000
+        ready.append(float(re.search(r'data-ready="([\d.]+)"', text).group(1)))
+    assert min(ready) < 1000, "milliseconds until the page can be read"
