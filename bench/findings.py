@@ -3,7 +3,7 @@
     python bench/findings.py            needs torchvision and timm; some minutes
 
 Weights are random (nothing is fetched), batch_norm statistics are measured (tests/python/zoo). Every model is exported as torchvision or timm
-build it: scripted where it scripts, traced as well. What a fusion would save comes from the shapes of one call.
+build it: scripted where it scripts, traced as well. What a fusion would save comes from the shapes of one call, and from measuring its sequence (as --sample does).
 """
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def subjects(names: list[tuple[str, str]]) -> Iterator[Subject]:
         inputs = (images(1, size_of(name), 0),)
         with torch.no_grad():
             for form, exported in exports(module, inputs):
-                yield Subject(f"{family} {name}", form, fusible.lint(exported, inputs))
+                yield Subject(f"{family} {name}", form, fusible.lint(exported, inputs, sample=True))
         gc.collect()
 
 
@@ -114,8 +114,8 @@ def findings_page(found: list[Subject]) -> str:
     rows: list[tuple[Subject, Diagnostic]] = [(s, d) for s in found for d in s.report.diagnostics if d.kind == "missed" or d.code == "FUS206"]
     rows.sort(key=lambda row: (row[1].kind != "missed", -max(row[1].benefit.bytes, 0), row[0].name, row[0].form, row[1].fingerprint))
     lines = ["# Findings in real models", "", f"Written by `python bench/findings.py`: {len(rows)} findings in {len({s.name for s, _ in rows})} of "
-             f"{len({s.name for s in found})} models, those first that would save most. What the fix gains: memory traffic and arithmetic of one call with one image, "
-             "from shapes (docs/linting.md); it was not measured. Checked: a clone with the fix is fused.", "",
+             f"{len({s.name for s in found})} models, those first that would save most. What the fix gains: the time of one call with one image, "
+             "measured with the sequence by itself where it can be run so (docs/linting.md), and its memory traffic and arithmetic, from shapes. Checked: a clone with the fix is fused.", "",
              "| model | export | finding | module | places | would save per call | help | checked |", "|---|---|---|---|---:|---|---|---|"]
     for subject, d in rows:
         lines.append(f"| {subject.name} | {subject.form} | {d.code} {_cell(d.message)} | {_cell(d.module_path)} | {len(d.sites)} | {(short(d) or 'unknown') if d.kind == 'missed' else '–'} | "
