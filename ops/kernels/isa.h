@@ -158,7 +158,8 @@ struct Isa {
   // False: a number was not finite, and its neighbours are not what a direct sum gives.
   bool (*winograd_input)(const WinogradInput&);
   bool (*winograd_output)(const WinogradOutput&);
-  void (*softmax)(const float* x, std::int64_t rows, std::int64_t width, float scale, float* y);
+  // x = e^(z - greatest z) where z = x * scale + mask (null: none), in place; gives 1 / their sum. Where no z is above -inf all is 0.
+  float (*softmax)(float* x, std::int64_t width, float scale, const float* mask);
   void (*lstm_cell)(const Cell&);
   void (*gru_cell)(const Cell&);
 };

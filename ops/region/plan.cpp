@@ -96,11 +96,14 @@ std::shared_ptr<const Plan> Plan::make(const Region& region, const std::vector<a
     const bool own = !known && all_float(instruction);
     std::unique_ptr<Step> step;
     if (own)
-      for (auto* maker : {make_contraction, make_pool, make_elementwise, make_concat, make_shuffle, make_layer_norm})
+      for (auto* maker : {make_contraction, make_pool, make_elementwise, make_concat, make_shuffle, make_layer_norm, make_attention})
         if ((step = maker(making))) break;
     any_own |= step != nullptr;
     if (!step && !known && !(own && make_alias(making, slot))) step = make_aten(making);
-    if (step) slot.form = making.made_form;
+    if (step) {
+      slot.form = making.made_form;
+      slot.strides = std::move(making.made_strides);
+    }
     plan->steps_.push_back(std::move(step));
   }
   if (!any_own) return nullptr;  // one by one they need no copies

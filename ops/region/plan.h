@@ -15,7 +15,7 @@ namespace fusible {
 enum class Form {
   dense,   // contiguous in its logical order
   nhwc,    // 4 dimensions, channels_last
-  view,    // part of another register's memory, by strides
+  view,    // by strides: part of another register's memory, or memory of its own in another order of the dimensions
   tensor,  // a tensor of its own, any strides: inputs of the region and results of ATen
 };
 
@@ -116,6 +116,7 @@ struct Making {
   const std::vector<Slot>& slots;
   const std::vector<at::Tensor>& registers;  // results of the operators, without values
   Form made_form = Form::tensor;
+  std::vector<std::int64_t> made_strides;  // where made_form is view: memory of its own, in another order of the dimensions
 
   const Slot& slot(size_t argument) const { return slots[instruction.arguments[argument].registers[0]]; }
   bool is_register(size_t argument) const { return instruction.arguments[argument].kind == Argument::Kind::one; }
@@ -137,6 +138,7 @@ bool is_arithmetic(const std::string& op);
 std::unique_ptr<Step> make_concat(Making& making);
 std::unique_ptr<Step> make_shuffle(Making& making);
 std::unique_ptr<Step> make_layer_norm(Making& making);
+std::unique_ptr<Step> make_attention(Making& making);
 // Lets parts of a concatenation be made where they will lie, and shorter concatenations be seen in longer ones: slots become views.
 void join_concats(std::int64_t inputs, std::vector<Slot>& slots, std::vector<std::unique_ptr<Step>>& steps);
 // The joins below replace runs of steps by one step at the last one's place. `reads`: how often each register is read; `runs_at`: the step that

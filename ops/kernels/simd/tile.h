@@ -13,8 +13,6 @@ constexpr int kAccumulators = FUSIBLE_ACCUMULATORS;
 constexpr int kMostRows = 12;
 constexpr int most_rows(int vectors) { return kAccumulators / vectors < kMostRows ? kAccumulators / vectors : kMostRows; }
 
-#define FUSIBLE_UNROLL _Pragma("GCC unroll 16")
-
 // Hides how `p` was computed: else the compiler works out the addresses of all rows before the first is used, and spills them.
 template <typename T>
 inline void next_row(T*& p, std::int64_t stride) {

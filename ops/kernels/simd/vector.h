@@ -6,6 +6,8 @@
 #include <immintrin.h>
 #endif
 
+#define FUSIBLE_UNROLL _Pragma("GCC unroll 16")
+
 namespace fusible::kernels {
 namespace {
 
