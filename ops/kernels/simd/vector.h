@@ -40,9 +40,18 @@ inline Vector load_part(const float* p, std::int64_t n) {
 inline void store_part(float* p, Vector v, std::int64_t n) { __builtin_memcpy(p, &v, n * sizeof(float)); }
 #endif
 
-// Keep NaN: where x is NaN the comparison is false and x comes back.
+// Keep NaN: where x is NaN the comparison is false and x comes back, which is what the machine's own instructions do with their second
+// operand. The compiler finds them in some places only.
+#if FUSIBLE_LANES == 16
+inline Vector at_least(Vector x, Vector low) { return Vector(_mm512_max_ps(__m512(low), __m512(x))); }
+inline Vector at_most(Vector x, Vector high) { return Vector(_mm512_min_ps(__m512(high), __m512(x))); }
+#elif FUSIBLE_LANES == 8
+inline Vector at_least(Vector x, Vector low) { return Vector(_mm256_max_ps(__m256(low), __m256(x))); }
+inline Vector at_most(Vector x, Vector high) { return Vector(_mm256_min_ps(__m256(high), __m256(x))); }
+#else
 inline Vector at_least(Vector x, Vector low) { return low > x ? low : x; }
 inline Vector at_most(Vector x, Vector high) { return high < x ? high : x; }
+#endif
 inline Vector absolute(Vector x) { return reinterpret_cast<Vector>(reinterpret_cast<Integers>(x) & 0x7fffffff); }
 
 }  // namespace
