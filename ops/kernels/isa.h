@@ -75,12 +75,13 @@ struct DepthwiseTile {
   std::int64_t image, row;
 };
 
-// The same for results that are neighbours in a line and need nothing of what lies to the left and right of the image; some of the channels.
+// The same for results that are neighbours in a line; some of the channels. Kernel rows above and below the image are left out, and so are the
+// taps to its left and right: where there are such, it is one result.
 struct DepthwiseLine {
   static constexpr int kMostLines = 7;
-  const float* lines[kMostLines];         // of each kernel row: the pixel under the first tap of the first result, at the first channel
-  std::int64_t pixel_strides[kMostLines];  // from a pixel to its neighbour; 0 for a line of zeros
-  std::int64_t kernel_height, kernel_width, stride;
+  const float* lines[kMostLines];  // of each kernel row: the pixel under the first tap of the first result, at the first channel
+  std::int64_t pixel_stride;
+  std::int64_t kernel_height, kernel_width, stride, tap_begin, tap_end;
   const float* weights;  // [kernel_height * kernel_width][weight_stride], at the first channel
   std::int64_t weight_stride;
   const float* bias;

@@ -203,23 +203,23 @@ bool PackedWeights::has_depthwise_line() const {
   return dilation_[1] == 1 && kernel_[0] <= DepthwiseLine::kMostLines && isa().has_line(kernel_[1], stride_[1]);
 }
 
-// Columns [first, last) of line `oh`, whose taps all lie between the left and the right border.
+// Columns [first, last) of line `oh`, whose taps all lie between the left and the right border; or one column.
 void PackedWeights::run_depthwise_line(const Job& job, std::int64_t image, std::int64_t oh, std::int64_t first, std::int64_t last,
                                        std::int64_t channel, std::int64_t channels) const {
   DepthwiseLine t{};
-  t.kernel_height = kernel_[0];
+  const std::int64_t top = oh * stride_[0] - padding_[0], left = first * stride_[1] - padding_[1];
+  const std::int64_t begin = top < 0 ? divide_up(-top, dilation_[0]) : 0;
+  const std::int64_t end = std::clamp<std::int64_t>(divide_up(job.in.height - top, dilation_[0]), begin, kernel_[0]);
+  for (std::int64_t kh = begin; kh < end; ++kh)
+    t.lines[kh - begin] = job.x + ((image * job.in.height + top + kh * dilation_[0] - job.x_line) * job.in.width + left) * job.in.pixel_stride + channel;
+  t.pixel_stride = job.in.pixel_stride;
+  t.kernel_height = end - begin;
   t.kernel_width = kernel_[1];
   t.stride = stride_[1];
-  const std::int64_t stride = job.in.pixel_stride;
-  for (std::int64_t kh = 0; kh < kernel_[0]; ++kh) {
-    const std::int64_t h = oh * stride_[0] + kh * dilation_[0] - padding_[0];
-    const bool inside = 0 <= h && h < job.in.height;
-    const std::int64_t pixel = (image * job.in.height + h - job.x_line) * job.in.width + first * stride_[1] - padding_[1];
-    t.lines[kh] = (inside ? job.x + pixel * stride : zeros_.const_data_ptr<float>()) + channel;
-    t.pixel_strides[kh] = inside ? stride : 0;
-  }
-  t.weights = packed().const_data_ptr<float>() + channel;
+  t.tap_begin = std::clamp<std::int64_t>(-left, 0, kernel_[1]);
+  t.tap_end = std::clamp<std::int64_t>(job.in.width - left, t.tap_begin, kernel_[1]);
   t.weight_stride = bias_.numel();
+  t.weights = packed().const_data_ptr<float>() + begin * kernel_[1] * t.weight_stride + channel;
   t.bias = bias_.const_data_ptr<float>() + channel;
   t.image = image + job.chain_image;
   t.row = oh * job.out.width + first;
@@ -240,17 +240,16 @@ void PackedWeights::run_depthwise_lines(const Job& job, std::int64_t image, std:
   const std::int64_t first = std::min(width, divide_up(padding_[1], stride_[1]));
   const std::int64_t room = job.in.width + padding_[1] - kernel_[1];
   const std::int64_t last = std::clamp(room < 0 ? 0 : room / stride_[1] + 1, first, width);
-  for (std::int64_t oh = begin; oh < end; ++oh) {
-    if (first > 0) run_depthwise_rows(job, image, oh * width, oh * width + first);
-    if (last < width) run_depthwise_rows(job, image, oh * width + last, (oh + 1) * width);
-  }
-  if (first == last) return;
   // The lines under the kernel, of some channels, stay in the first-level cache from one line of results to the next.
-  constexpr std::int64_t kNear = 24 << 10;
+  constexpr std::int64_t kNear = 96 << 10;
   const std::int64_t step = isa().lanes * 3, most = kNear / (kernel_[0] * job.in.width * 4) / step * step;
   for (std::int64_t channel = 0, channels; channel < groups_; channel += channels) {
     channels = std::min(groups_ - channel, std::max(step, most));
-    for (std::int64_t oh = begin; oh < end; ++oh) run_depthwise_line(job, image, oh, first, last, channel, channels);
+    for (std::int64_t oh = begin; oh < end; ++oh) {
+      for (std::int64_t ow = 0; ow < first; ++ow) run_depthwise_line(job, image, oh, ow, ow + 1, channel, channels);
+      if (first < last) run_depthwise_line(job, image, oh, first, last, channel, channels);
+      for (std::int64_t ow = last; ow < width; ++ow) run_depthwise_line(job, image, oh, ow, ow + 1, channel, channels);
+    }
   }
 }
 

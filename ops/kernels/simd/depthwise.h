@@ -48,6 +48,9 @@ void run_depthwise(const DepthwiseTile& t) {
 template <int M, int N, int Width, int Stride, bool Part>
 inline void line_block(const DepthwiseLine& t, std::int64_t first, std::int64_t at, const Step* bounds) {
   const std::int64_t part = t.channels - at;
+  // Results that are not in the first-level cache are fetched while their sums are made: stores would wait for them one after the other.
+  float* c = t.c + first * t.c_stride + at;
+  FUSIBLE_UNROLL for (int m = 0; m < M; ++m, next_row(c, t.c_stride)) FUSIBLE_UNROLL for (int n = 0; n < N; ++n) __builtin_prefetch(c + n * kLanes, 1);
   Vector sum[M][N];
   FUSIBLE_UNROLL for (int n = 0; n < N; ++n) FUSIBLE_UNROLL for (int m = 0; m < M; ++m) sum[m][n] = load(t.bias + at + n * kLanes);
   const float* weights = t.weights + at;
@@ -55,8 +58,8 @@ inline void line_block(const DepthwiseLine& t, std::int64_t first, std::int64_t 
     Vector w[Width][N];
     FUSIBLE_UNROLL for (int k = 0; k < Width; ++k, next_row(weights, t.weight_stride)) FUSIBLE_UNROLL for (int n = 0; n < N; ++n) w[k][n] =
         load(weights + n * kLanes);
-    const float* pixel = t.lines[line] + first * Stride * t.pixel_strides[line] + at;
-    FUSIBLE_UNROLL for (int p = 0; p < (M - 1) * Stride + Width; ++p, next_row(pixel, t.pixel_strides[line]))
+    const float* pixel = t.lines[line] + first * Stride * t.pixel_stride + at;
+    FUSIBLE_UNROLL for (int p = 0; p < (M - 1) * Stride + Width; ++p, next_row(pixel, t.pixel_stride))
         FUSIBLE_UNROLL for (int n = 0; n < N; ++n) {
       Vector x = Part ? load_part(pixel, part) : load(pixel + n * kLanes);
       in_register(x);
@@ -71,7 +74,7 @@ inline void line_block(const DepthwiseLine& t, std::int64_t first, std::int64_t 
     const Vector low = splat(bounds->a), high = splat(bounds->b);
     FUSIBLE_UNROLL for (int m = 0; m < M; ++m) FUSIBLE_UNROLL for (int n = 0; n < N; ++n) sum[m][n] = at_most(at_least(sum[m][n], low), high);
   }
-  float* c = t.c + first * t.c_stride + at;
+  c = t.c + first * t.c_stride + at;
   FUSIBLE_UNROLL for (int m = 0; m < M; ++m, next_row(c, t.c_stride)) FUSIBLE_UNROLL for (int n = 0; n < N; ++n) {
     if (Part) store_part(c, sum[m][n], part);
     else store(c + n * kLanes, sum[m][n]);
@@ -82,11 +85,42 @@ template <int N, int Width, int Stride, bool Part>
 inline void line_blocks(const DepthwiseLine& t, std::int64_t at, const Step* bounds) {
   std::int64_t first = 0;
   for (; first + 4 <= t.count; first += 4) line_block<4, N, Width, Stride, Part>(t, first, at, bounds);
-  for (; first < t.count; ++first) line_block<1, N, Width, Stride, Part>(t, first, at, bounds);
+  if (first + 2 <= t.count) {
+    line_block<2, N, Width, Stride, Part>(t, first, at, bounds);
+    first += 2;
+  }
+  if (first < t.count) line_block<1, N, Width, Stride, Part>(t, first, at, bounds);
+}
+
+// One result at the left or right border.
+template <int N, bool Part>
+inline void edge_block(const DepthwiseLine& t, std::int64_t at, const Step* bounds) {
+  const std::int64_t part = t.channels - at;
+  Vector sum[N];
+  FUSIBLE_UNROLL for (int n = 0; n < N; ++n) sum[n] = load(t.bias + at + n * kLanes);
+  for (std::int64_t line = 0; line < t.kernel_height; ++line)
+    for (std::int64_t k = t.tap_begin; k < t.tap_end; ++k) {
+      const float* pixel = t.lines[line] + k * t.pixel_stride + at;
+      const float* weights = t.weights + (line * t.kernel_width + k) * t.weight_stride + at;
+      FUSIBLE_UNROLL for (int n = 0; n < N; ++n) sum[n] += (Part ? load_part(pixel, part) : load(pixel + n * kLanes)) * load(weights + n * kLanes);
+    }
+  if (bounds)
+    FUSIBLE_UNROLL for (int n = 0; n < N; ++n) sum[n] = at_most(at_least(sum[n], splat(bounds->a)), splat(bounds->b));
+  FUSIBLE_UNROLL for (int n = 0; n < N; ++n) {
+    if (Part) store_part(t.c + at, sum[n], part);
+    else store(t.c + at + n * kLanes, sum[n]);
+  }
 }
 
 // Vectors of channels that a block takes: its sums and the weights of a kernel row stay in registers.
 constexpr int line_vectors(int width) { return kLanes < 16 ? 1 : width < 7 ? 3 : 2; }
+
+template <int N>
+inline void edge(const DepthwiseLine& t, std::int64_t at, const Step* bounds) {
+  for (; at + N * kLanes <= t.channels; at += N * kLanes) edge_block<N, false>(t, at, bounds);
+  if constexpr (N > 1) return edge<N - 1>(t, at, bounds);
+  if (at < t.channels) edge_block<1, true>(t, at, bounds);
+}
 
 template <int N, int Width, int Stride>
 inline void line_channels(const DepthwiseLine& t, std::int64_t at, const Step* bounds) {
@@ -99,7 +133,11 @@ inline void line_channels(const DepthwiseLine& t, std::int64_t at, const Step* b
 template <int Width, int Stride>
 void depthwise_line(const DepthwiseLine& t) {
   const bool bounded = t.steps && t.chain->kind == StepKind::clamp;
-  line_channels<line_vectors(Width), Width, Stride>(t, 0, bounded ? t.chain : nullptr);
+  const Step* const bounds = bounded ? t.chain : nullptr;
+  if (t.tap_begin > 0 || t.tap_end < Width)
+    edge<line_vectors(Width)>(t, 0, bounds);
+  else
+    line_channels<line_vectors(Width), Width, Stride>(t, 0, bounds);
   run_chain(t.c, t.c_stride, t.count, t.channels, t.chain + bounded, t.steps - bounded, t.image, t.row, t.channel);
 }
 
