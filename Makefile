@@ -17,7 +17,7 @@ APT_PYTHON := $(shell $(PYTHON) -c 'import ensurepip, venv' 2>&1 | grep -q . && 
   $(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' || echo python3-dev)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo readme test fuzz lesser sanitize build cpp-test python-test lint-style clean system-build system-test
+.PHONY: help demo readme test bench fuzz lesser sanitize build cpp-test python-test lint-style clean system-build system-test
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -69,6 +69,13 @@ sanitize: $(VENV)/ready system-test  ## AddressSanitizer and UndefinedBehaviorSa
 # torch itself is not instrumented: what it leaks at exit, and symbols that it and the tests both hold, say nothing about fusible.
 SANITIZED := env ASAN_OPTIONS=detect_leaks=0:detect_odr_violation=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 
+bench: build $(VENV)/bench-ready  ## the race against other engines and the kernels against the roof; RACE="--quick", RACE="--models resnet50 --batches 1"
+	$(PY) bench/race.py --prepared build/race/prepared $(RACE)
+	cmake -S . -B build/bench -G Ninja -DFUSIBLE_TESTS=OFF -DFUSIBLE_PYTHON=OFF -DFUSIBLE_BENCH=ON -DPython3_EXECUTABLE=$(CURDIR)/$(PY) > /dev/null
+	cmake --build build/bench --parallel $(JOBS) --target kernels_bench
+	build/bench/bench/kernels_bench 1
+	@echo "The table: build/race/race.md, the plot: build/race/race.svg. For README.md and docs/performance.md: $(PY) bench/publish.py build/race/race.json"
+
 lint-style:  ## file lengths and forbidden strings
 	@$(PYTHON) .ci/style.py
 
@@ -86,6 +93,12 @@ $(VENV)/ready: | system-python
 $(VENV)/tests-ready: tests/requirements.txt | $(VENV)/ready
 	$(PY) -m pip install --quiet --requirement tests/requirements.txt
 	$(PY) -m pip install --quiet --no-deps torchvision==0.28.0
+	@touch $@
+
+# Nothing here may bring a torch of its own.
+$(VENV)/bench-ready: | $(VENV)/tests-ready
+	$(PY) -m pip install --quiet onnxruntime openvino onnx 'transformers==4.57.1'
+	$(PY) -m pip install --quiet --no-deps onnxscript onnx_ir ml_dtypes torchvision==0.28.0 timm==1.0.31
 	@touch $@
 
 # $(call install,PACKAGES): Debian packages that are missing are installed by root or sudo, else the command is named.

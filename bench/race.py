@@ -8,6 +8,7 @@ Writes race.json, race.md and race.svg to --out, the table to stdout and progres
 with the reason. With --check, exits 1 when fusible is slower than freeze anywhere (median ratio below 1 or 10th percentile below 0.97).
 """
 import argparse
+import contextlib
 import datetime
 import importlib.metadata
 import json
@@ -41,6 +42,7 @@ def arguments():
     parser.add_argument("--seconds", type=float, default=0.4, help="timed calls of one peer in one round; default: %(default)s")
     parser.add_argument("--base", default="freeze", help="peer that the table's ratios are taken against; default: %(default)s")
     parser.add_argument("--out", default="build/race", help="folder for race.json, race.md, race.svg; default: %(default)s")
+    parser.add_argument("--prepared", help="folder in which networks and peers' files are kept for the next race; fusible's are always made anew")
     parser.add_argument("--check", action="store_true", help="exit 1 when fusible is slower than freeze")
     options = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
@@ -80,17 +82,34 @@ def write_model(model, batch, folder):
 
 
 def prepare(peers, folder, log):
-    """Every peer's offline step, each in a process of its own: {peer: seconds} and {peer: error}."""
+    """Every peer's offline step, each in a process of its own: {peer: seconds} and {peer: error}. What a kept folder has is not made again."""
     seconds, failed = {}, {}
     for name in peers:
+        kept = Path(folder) / f"prepared-{name}.json"
+        if kept.exists() and name != "fusible":
+            seconds[name] = json.loads(kept.read_text())
+            continue
         racer = Racer(name, folder, len(os.sched_getaffinity(0)), log)
         try:
             seconds[name] = racer.ask("prepare", 900)["seconds"]
+            kept.write_text(json.dumps(seconds[name]))
         except Failed as error:
             failed[name] = f"prepare: {error}"
         finally:
             racer.stop()
     return seconds, failed
+
+
+@contextlib.contextmanager
+def model_folder(kept, model, batch):
+    """Where a network's files lie: a part of the folder `kept`, or one that goes with the race."""
+    if kept is None:
+        with tempfile.TemporaryDirectory(prefix="race-") as folder:
+            yield folder
+    else:
+        folder = Path(kept).resolve() / f"{model}-{batch}"
+        folder.mkdir(parents=True, exist_ok=True)
+        yield str(folder)
 
 
 def error_against(reference, path):
@@ -183,9 +202,9 @@ def main():
     log = Path(options.out) / "workers.log"
     for model in options.models:
         for batch in options.batches:
-            with tempfile.TemporaryDirectory(prefix="race-") as folder:
+            with model_folder(options.prepared, model, batch) as folder:
                 tell(f"{model}, batch {batch}: prepare")
-                if problem := write_model(model, batch, folder):
+                if not (Path(folder) / "traced.pt").exists() and (problem := write_model(model, batch, folder)):
                     result["not_built"][f"{model}, batch {batch}"] = problem
                     tell(f"{model}, batch {batch}: {problem}")
                     continue
