@@ -74,8 +74,9 @@ void multiply(const Tile& t, float* c, std::int64_t c_stride, const float* added
         load(added + n * kLanes);
   if (bounds) {
     const Vector low = splat(bounds->a), high = splat(bounds->b);
-    FUSIBLE_UNROLL for (int m = 0; m < M; ++m) FUSIBLE_UNROLL for (int n = 0; n < N; ++n) sum[m][n] =
-        at_most(at_least(sum[m][n], low), high);
+    FUSIBLE_UNROLL for (int m = 0; m < M; ++m) FUSIBLE_UNROLL for (int n = 0; n < N; ++n) sum[m][n] = at_least(sum[m][n], low);
+    if (bounds->b < __builtin_inff())  // relu has none
+      FUSIBLE_UNROLL for (int m = 0; m < M; ++m) FUSIBLE_UNROLL for (int n = 0; n < N; ++n) sum[m][n] = at_most(sum[m][n], high);
   }
   FUSIBLE_UNROLL for (int m = 0; m < M; ++m, next_row(c, c_stride)) FUSIBLE_UNROLL for (int n = 0; n < N; ++n) store(c + n * kLanes, sum[m][n]);
 }
