@@ -124,6 +124,8 @@ void PackedWeights::run_panel(const Job& job, std::int64_t image, std::int64_t b
   t.image = image + job.chain_image;
   const std::int64_t tiles = divide_up(count, machine.most_rows(t.vectors));
   const bool heavy = is_heavy();
+  // The first panel meets pixels that no other has brought near: the next tile's are fetched during this one's products.
+  const bool streams = panel_index == 0 && is_pointwise() && job.in.pixel_stride == in_;
   // A cut tile is summed in scratch memory, in one part.
   const std::int64_t parts = t.columns == width ? part_count(job) : 1;
   const float* const padding = zeros_.defined() && t.columns == width ? zeros_.const_data_ptr<float>() + group * in_ : nullptr;
@@ -158,6 +160,11 @@ void PackedWeights::run_panel(const Job& job, std::int64_t image, std::int64_t b
         // This tile's share of the same part of the next panel, which another thread may be at already.
         t.prefetch = weights + width * depth() + width * (done + t.taps * t.depth * tile / tiles);
         t.prefetch_stride = divide_up(width, tiles);
+      } else if (streams && last < count) {
+        t.prefetch = rows[last];
+        t.prefetch_stride = t.m;
+      } else {
+        t.prefetch_stride = 0;
       }
       machine.tile(t);
     }
