@@ -104,7 +104,7 @@ struct PoolTile {
 // v[i * 4 + j][tile][channel] = (Bt d B)[i][j] of the 4 x 4 pixels d under the 2 x 2 results of each tile, zeros outside the image.
 struct WinogradInput {
   const float* x;  // of the image
-  std::int64_t pixel_stride, height, width, top, left;  // padding above and to the left
+  std::int64_t pixel_stride, line_stride, height, width, top, left;  // padding above and to the left
   const float* zeros;                                   // [channels]
   std::int64_t first_line, lines, columns;              // tiles: lines of `columns`
   std::int64_t channels;                                // a multiple of lanes
@@ -119,11 +119,12 @@ struct WinogradOutput {
   std::int64_t panel;      // channels, a multiple of lanes
   const float* bias;       // [panel]
   float* y;                // of the image, at the panel's first channel
-  std::int64_t y_stride, height, width;
+  std::int64_t y_stride, line_stride, height, width;
   std::int64_t first_line, lines, columns;
   const Step* chain;
   std::int32_t steps;
   std::int64_t image, row, channel;  // of y, for the chain's operands
+  std::int64_t line_rows;            // from a line's first row to the next one's
 };
 
 // Some rows of a recurrent cell, for the hidden units of one vector.

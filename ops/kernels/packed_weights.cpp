@@ -148,8 +148,6 @@ at::Tensor PackedWeights::unpack() const {
   return weight;
 }
 
-std::int64_t PackedWeights::winograd_tiles(const Pixels& out) { return (out.height + 1) / 2 * ((out.width + 1) / 2); }
-
 Pixels PackedWeights::out_pixels(const Pixels& x) const {
   Pixels y = x;
   y.planar = false;

@@ -81,15 +81,21 @@ class FUSIBLE_API PackedWeights : public PackedState {
   void copy_padded(const float* x, const Pixels& pixels, float* to) const;
   void point_rows(const Job& job, std::int64_t image, std::int64_t begin, std::int64_t end, const float** rows) const;
   std::int64_t part_count(const Job& job) const;
-  static std::int64_t winograd_tiles(const Pixels& out);  // per image
+  struct ImagePart;
+  ImagePart part_of(std::int64_t index) const;
+  std::int64_t parts_of_image() const { return dilation_[0] * dilation_[0]; }
+  std::int64_t tile_lines(const Pixels& out) const;
+  std::int64_t tile_columns(const Pixels& out) const;
+  std::int64_t winograd_tiles(const Pixels& out) const;  // per image
   bool fits_winograd() const;
   bool takes_winograd(const Pixels& out) const;
   bool transforms_first(const Pixels& out) const;
   at::Tensor transform_weights() const;
   const at::Tensor& winograd_weights() const;
   bool run_winograd(const Job& job, float* scratch) const;
-  bool transform_tiles(const Job& job, std::int64_t image, std::int64_t first, std::int64_t count, float* v, std::int64_t v_stride) const;
-  bool multiply_tiles(const Job& job, std::int64_t image, std::int64_t first, std::int64_t count, std::int64_t panel, const float* v,
+  // `index` of a part: all parts of the first image, then of the next.
+  bool transform_tiles(const Job& job, std::int64_t index, std::int64_t first, std::int64_t count, float* v, std::int64_t v_stride) const;
+  bool multiply_tiles(const Job& job, std::int64_t index, std::int64_t first, std::int64_t count, std::int64_t panel, const float* v,
                       std::int64_t v_stride, float* m) const;
   bool is_heavy() const;  // weights that do not stay in the cache
   std::int64_t chunk_rows(const Job& job) const;

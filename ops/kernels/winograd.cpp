@@ -1,4 +1,5 @@
 // 3x3 convolutions of stride 1 by Winograd's F(2x2, 3x3) (simd/winograd.h): 4/9 of the products.
+// A dilated kernel meets every d-th pixel of every d-th line: d * d images beside each other, of which each is convolved by itself.
 // A task is a few lines of tiles: transformed, multiplied panel by panel as 16 matrix products and transformed back while they are near.
 
 #include "ops/kernels/loop_nest.h"
@@ -21,8 +22,6 @@ float* buffer(std::int64_t floats) {
   return memory.data();
 }
 
-std::int64_t tile_columns(const Pixels& out) { return divide_up(out.width, 2); }
-
 // A pixel outside the image, and the bias of a bare product.
 const float* zeros() {
   static const std::vector<float> list(kMostChannels);
@@ -33,13 +32,34 @@ const float* zeros() {
 
 bool PackedWeights::fits_winograd() const {
   const std::int64_t lanes = isa().lanes;
-  if (kernel_[0] != 3 || kernel_[1] != 3 || stride_[0] != 1 || stride_[1] != 1 || dilation_[0] != 1 || dilation_[1] != 1 || groups_ != 1)
+  if (kernel_[0] != 3 || kernel_[1] != 3 || stride_[0] != 1 || stride_[1] != 1 || dilation_[0] != dilation_[1] || groups_ != 1)
     return false;
+  if (padding_[0] % dilation_[0] != 0 || padding_[1] % dilation_[0] != 0) return false;  // a part would read another part's pixels
   return !padded_copy_ && in_ % lanes == 0 && out_ % lanes == 0 && in_ >= 32 && out_ >= 32 && in_ <= kMostChannels;
 }
 
 bool PackedWeights::takes_winograd(const Pixels& out) const {
-  return fits_winograd() && tile_columns(out) * kProducts * in_ * 4 <= kBlock && out.images * winograd_tiles(out) >= kLeastTiles;
+  if (!fits_winograd() || tile_columns(out) * kProducts * in_ * 4 > kBlock || out.images * winograd_tiles(out) < kLeastTiles) return false;
+  // Parts of few pixels leave tiles half empty, and a direct sum leaves out most taps of a kernel as large as the image.
+  return dilation_[0] == 1 || 5 * kProducts * winograd_tiles(out) <= 3 * 9 * out.height * out.width;
+}
+
+// Of the largest part.
+std::int64_t PackedWeights::tile_lines(const Pixels& out) const { return divide_up(out.height, 2 * dilation_[0]); }
+std::int64_t PackedWeights::tile_columns(const Pixels& out) const { return divide_up(out.width, 2 * dilation_[0]); }
+std::int64_t PackedWeights::winograd_tiles(const Pixels& out) const { return parts_of_image() * tile_lines(out) * tile_columns(out); }
+
+// Part (line, column) of an image: pixels (line + i * dilation, column + j * dilation).
+struct PackedWeights::ImagePart {
+  std::int64_t image, line, column, step;
+  std::int64_t lines(const Pixels& p) const { return std::max<std::int64_t>(0, divide_up(p.height - line, step)); }
+  std::int64_t columns(const Pixels& p) const { return std::max<std::int64_t>(0, divide_up(p.width - column, step)); }
+  std::int64_t first_pixel(const Pixels& p) const { return (image * p.height + line) * p.width + column; }
+};
+
+PackedWeights::ImagePart PackedWeights::part_of(std::int64_t index) const {
+  const std::int64_t step = dilation_[0], part = index % (step * step);
+  return {index / (step * step), part / step, part % step, step};
 }
 
 // Weights that do not stay in the cache are read once, for all tiles of an image, unless there are many more tiles than weights (measured:
@@ -66,17 +86,20 @@ const at::Tensor& PackedWeights::winograd_weights() const {
   return winograd_;
 }
 
-bool PackedWeights::transform_tiles(const Job& job, std::int64_t image, std::int64_t first, std::int64_t count, float* v,
+bool PackedWeights::transform_tiles(const Job& job, std::int64_t index, std::int64_t first, std::int64_t count, float* v,
                                     std::int64_t v_stride) const {
-  return isa().winograd_input({job.x + image * job.in.height * job.in.width * job.in.pixel_stride, job.in.pixel_stride, job.in.height,
-                               job.in.width, padding_[0], padding_[1], zeros(), first, count, tile_columns(job.out), in_, v, v_stride});
+  const ImagePart part = part_of(index);
+  const std::int64_t pixel = part.step * job.in.pixel_stride;
+  return isa().winograd_input({job.x + part.first_pixel(job.in) * job.in.pixel_stride, pixel, pixel * job.in.width, part.lines(job.in),
+                               part.columns(job.in), padding_[0] / part.step, padding_[1] / part.step, zeros(), first, count,
+                               tile_columns(job.out), in_, v, v_stride});
 }
 
-bool PackedWeights::multiply_tiles(const Job& job, std::int64_t image, std::int64_t first, std::int64_t count, std::int64_t panel,
+bool PackedWeights::multiply_tiles(const Job& job, std::int64_t index, std::int64_t first, std::int64_t count, std::int64_t panel,
                                    const float* v, std::int64_t v_stride, float* m) const {
   const Isa& machine = isa();
+  const ImagePart part = part_of(index);
   const std::int64_t tiles = count * tile_columns(job.out), width = panel_width(panel), channel = panel * panel_;
-  const std::int64_t per_image = job.out.height * job.out.width;
   thread_local std::vector<const float*> rows;
   rows.resize(tiles);
   for (std::int64_t t = 0; t < tiles; ++t) rows[t] = v + t * in_;
@@ -104,16 +127,24 @@ bool PackedWeights::multiply_tiles(const Job& job, std::int64_t image, std::int6
       machine.tile(t);
     }
   }
-  const bool collapsed = job.images == 1;
-  return machine.winograd_output({m, tiles * width, width, bias_.const_data_ptr<float>() + channel, job.y + image * per_image * job.y_stride + channel,
-                                  job.y_stride, job.out.height, job.out.width, first, count, tile_columns(job.out), job.chain->data(),
-                                  static_cast<std::int32_t>(job.chain->size()), collapsed ? 0 : image, collapsed ? image * per_image : 0, channel});
+  // The chain's operands of the part's rows, which lie `step` pixels apart as y's do.
+  thread_local std::vector<Step> chain;
+  chain = *job.chain;
+  const std::int64_t row = part.first_pixel(job.out) - (job.images == 1 ? 0 : part.image * job.out.height * job.out.width);
+  for (Step& step : chain) {
+    if (step.operand) step.operand += (job.images == 1 ? 0 : part.image * step.image_stride) + row * step.row_stride;
+    step.row_stride *= part.step;
+  }
+  return machine.winograd_output({m, tiles * width, width, bias_.const_data_ptr<float>() + channel,
+                                  job.y + part.first_pixel(job.out) * job.y_stride + channel, part.step * job.y_stride,
+                                  part.step * job.y_stride * job.out.width, part.lines(job.out), part.columns(job.out), first, count,
+                                  tile_columns(job.out), chain.data(), static_cast<std::int32_t>(chain.size()), 0, 0, channel, job.out.width});
 }
 
 // False: a number was not finite, and nothing that was written counts.
 bool PackedWeights::run_winograd(const Job& job, float* scratch) const {
   winograd_weights();
-  const std::int64_t columns = tile_columns(job.out), all_lines = divide_up(job.out.height, 2), images = job.out.images;
+  const std::int64_t columns = tile_columns(job.out), all_lines = tile_lines(job.out), images = job.out.images * parts_of_image();
   const std::int64_t threads = at::get_num_threads();
   const bool first_all = transforms_first(job.out);
   std::int64_t lines = std::max<std::int64_t>(1, (first_all ? kBlock : kBlock / 2) / (columns * kProducts * (first_all ? panel_ : in_) * 4));

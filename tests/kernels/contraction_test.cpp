@@ -139,14 +139,18 @@ TEST(Contraction, DilationsOfTheImagesSize) {
 // Winograd's products: odd and even sizes, both orders of work, batches, any number of threads.
 TEST(Contraction, ThreeByThreeOfManySizes) {
   struct Case {
-    std::int64_t in, out, height, width, images, padding;
+    std::int64_t in, out, height, width, images, padding, dilation = 1;
   };
   for (const Case& c : {Case{32, 32, 14, 14, 1, 1}, Case{64, 96, 15, 21, 1, 1}, Case{48, 80, 13, 16, 3, 0}, Case{160, 256, 17, 14, 1, 1},
-                        Case{256, 512, 14, 15, 2, 1}, Case{64, 64, 40, 33, 1, 2}, Case{32, 48, 200, 9, 1, 1}}) {
-    const ContractionSpec spec = three_by_three(c.in, c.out, c.padding);
+                        Case{256, 512, 14, 15, 2, 1}, Case{64, 64, 40, 33, 1, 2}, Case{32, 48, 200, 9, 1, 1},
+                        // Parts of a dilated convolution, of equal and of different size, and some that leave tiles half empty.
+                        Case{32, 48, 28, 28, 1, 2, 2}, Case{64, 32, 29, 31, 2, 2, 2}, Case{48, 64, 40, 44, 1, 4, 4}, Case{32, 32, 33, 27, 3, 0, 3},
+                        Case{256, 512, 28, 30, 1, 4, 4}, Case{64, 64, 26, 26, 1, 12, 12}, Case{64, 64, 30, 30, 1, 1, 2}, Case{32, 32, 45, 24, 2, 6, 3}}) {
+    ContractionSpec spec = three_by_three(c.in, c.out, c.padding);
+    spec.dilation = {c.dilation, c.dilation};
     const auto packed = make_packed(spec);
     const at::Tensor x = at::randn({c.images, c.in, c.height, c.width}).contiguous(at::MemoryFormat::ChannelsLast);
-    const at::Tensor bare = at::conv2d(x, spec.weight, {}, spec.stride, spec.padding);
+    const at::Tensor bare = at::conv2d(x, spec.weight, {}, spec.stride, spec.padding, spec.dilation);
     const std::vector<at::Tensor> operands = {at::randn_like(bare)};
     const PostOps& chain = parse_post_ops("add|hardswish");
     const std::string what = packed->describe() + " " + std::to_string(c.height) + " x " + std::to_string(c.width);
@@ -164,11 +168,11 @@ TEST(Contraction, ThreeByThreeOfManySizes) {
     }
     at::set_num_threads(threads);
     // No further from the sum in float64 than a few roundings of the direct sum.
-    const at::Tensor exact = at::conv2d(x.to(at::kDouble), spec.weight.to(at::kDouble), spec.bias.to(at::kDouble), spec.stride, spec.padding);
+    const at::Tensor exact = at::conv2d(x.to(at::kDouble), spec.weight.to(at::kDouble), spec.bias.to(at::kDouble), spec.stride, spec.padding, spec.dilation);
     at::Tensor plain;
     ASSERT_TRUE(try_panels(x, packed->spec(), packed.get(), {}, {}, plain));
     const double ours = (plain - exact).abs().max().item<double>();
-    const double direct = (at::conv2d(x, spec.weight, spec.bias, spec.stride, spec.padding) - exact).abs().max().item<double>();
+    const double direct = (at::conv2d(x, spec.weight, spec.bias, spec.stride, spec.padding, spec.dilation) - exact).abs().max().item<double>();
     EXPECT_LE(ours, 4 * direct + 8 * 1.2e-7 * exact.abs().max().item<double>()) << what;
   }
 }

@@ -26,7 +26,7 @@ bool winograd_input(const WinogradInput& t) {
         for (int j = 0; j < 4; ++j) {
           const std::int64_t h = 2 * (t.first_line + line) + i - t.top, w = 2 * column + j - t.left;
           const bool inside = h >= 0 && h < t.height && w >= 0 && w < t.width;
-          pixel[i][j] = inside ? t.x + (h * t.width + w) * t.pixel_stride : t.zeros;
+          pixel[i][j] = inside ? t.x + h * t.line_stride + w * t.pixel_stride : t.zeros;
         }
       float* const v = t.v + (line * t.columns + column) * t.channels;
       for (std::int64_t c = 0; c < t.channels; c += kLanes) {
@@ -56,7 +56,7 @@ bool winograd_output(const WinogradOutput& t) {
   const Vector zero{};
   for (std::int64_t line = 0; line < t.lines; ++line) {
     const std::int64_t h = 2 * (t.first_line + line), rows = h + 1 < t.height ? 2 : 1;
-    float* const y = t.y + h * t.width * t.y_stride;
+    float* const y = t.y + h * t.line_stride;
     for (std::int64_t column = 0; column < t.columns; ++column) {
       const float* const m = t.m + (line * t.columns + column) * t.panel;
       const std::int64_t w = 2 * column;
@@ -70,7 +70,7 @@ bool winograd_output(const WinogradOutput& t) {
         }
         const Vector bias = load(t.bias + c);
         for (std::int64_t i = 0; i < rows; ++i) {
-          float* const to = y + (i * t.width + w) * t.y_stride + c;
+          float* const to = y + i * t.line_stride + w * t.y_stride + c;
           const Vector even = s[i][0] + s[i][1] + s[i][2] + bias, odd = s[i][1] - s[i][2] - s[i][3] + bias;
           check += even * zero;
           store(to, even);
@@ -80,7 +80,8 @@ bool winograd_output(const WinogradOutput& t) {
         }
       }
     }
-    run_chain(y, t.y_stride, rows * t.width, t.panel, t.chain, t.steps, t.image, t.row + h * t.width, t.channel);
+    for (std::int64_t i = 0; i < rows; ++i)
+      run_chain(y + i * t.line_stride, t.y_stride, t.width, t.panel, t.chain, t.steps, t.image, t.row + (h + i) * t.line_rows, t.channel);
   }
   return all_zero(check);
 }
