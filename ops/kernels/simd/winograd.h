@@ -55,9 +55,10 @@ bool winograd_output(const WinogradOutput& t) {
   Vector check{};
   const Vector zero{};
   for (std::int64_t line = 0; line < t.lines; ++line) {
-    const std::int64_t h = 2 * (t.first_line + line), rows = h + 1 < t.height ? 2 : 1;
+    const std::int64_t h = 2 * (t.first_line + line), rows = t.height - h < 2 ? t.height - h : 2;
+    if (rows <= 0) break;  // the tiles are those of the largest part
     float* const y = t.y + h * t.line_stride;
-    for (std::int64_t column = 0; column < t.columns; ++column) {
+    for (std::int64_t column = 0; column < t.columns && 2 * column < t.width; ++column) {
       const float* const m = t.m + (line * t.columns + column) * t.panel;
       const std::int64_t w = 2 * column;
       for (std::int64_t c = 0; c < t.panel; c += kLanes) {
