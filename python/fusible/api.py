@@ -1,42 +1,28 @@
 """The Python functions over fusible._C. Types of arguments are checked here, so that every mistake gets one clear sentence."""
 from __future__ import annotations
 
-import gc
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.jit._recursive import wrap_cpp_module
 
 from fusible import _C, logs
 from fusible.archive import load_archive
 from fusible.report import Report
+from fusible.wrapping import wrap
 
 FusibleError = _C.FusibleError
 Progress = Callable[[str, float], None]
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Wrapping thousands of submodules makes no garbage: half of its time would go into looking for some."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _scripted(module: Any) -> torch.jit.ScriptModule:
     if isinstance(module, torch.jit.ScriptModule):
         return module
     if isinstance(module, torch.jit.ScriptFunction):
-        return wrap_cpp_module(_C.module_of(module))
+        return wrap(_C.module_of(module))
     if isinstance(module, torch.nn.Module):
         raise FusibleError(f"a ScriptModule was needed, found the eager {type(module).__name__}: "
                            "script it with torch.jit.script(module.eval()), or trace it")
@@ -84,8 +70,7 @@ def fuse(module: torch.jit.ScriptModule, example_inputs: tuple[Any, ...] | None 
     scripted = _scripted(module)
     options = _options(example_inputs, methods=methods, target=target, strict=strict, verify=verify, select=select, ignore=ignore,
                        patterns=patterns, progress=logs.stages("fuse", progress), sample=False, model_path="")
-    with _no_collection():
-        fused = wrap_cpp_module(_C.fuse(scripted._c, options))
+    fused = wrap(_C.fuse(scripted._c, options))
     logs.findings("fuse", lambda: report(fused))
     return fused
 

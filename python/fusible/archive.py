@@ -156,10 +156,10 @@ def load_archive(path: Path, trust: bool = False, *, mapped: bool = False):
     """The torch.jit.ScriptModule in `path`, on the CPU. Without `trust`, an archive whose loading runs code of its own is refused.
     `mapped`: its weights stay in the file until they are read. Raises FusibleError."""
     import torch
-    from torch.jit._recursive import wrap_cpp_module
 
     from fusible import _C
     from fusible.mapped import load_mapped
+    from fusible.wrapping import wrap
 
     if problem := problem_of(path):
         raise _C.FusibleError(problem)
@@ -167,7 +167,7 @@ def load_archive(path: Path, trust: bool = False, *, mapped: bool = False):
         raise _C.FusibleError(f"an archive that runs no code of its own when it is loaded was needed, {path} runs {code}: "
                               "read its code/ first, and pass --trust (trust=True) if you would run it")
     try:
-        return (load_mapped(path) if mapped else None) or wrap_cpp_module(_C.load(str(path)))
+        return (load_mapped(path) if mapped else None) or wrap(_C.load(str(path)))
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         raise _C.FusibleError(f"{_NEEDED} that torch {torch.__version__} can load, {path} failed: {_reason(str(error))}") from error
 

@@ -60,7 +60,7 @@ def _storage(record: zipfile.ZipInfo, archive: zipfile.ZipFile, mapped: mmap.mma
 def load_mapped(path: Path) -> torch.jit.ScriptModule | None:
     """The module in `path`, on the CPU; None where the archive cannot be mapped (of the other byte order, or an unusual pickle). `path` must be an
     archive that fusible.archive.problem_of has nothing against. Raises what torch.jit.load raises."""
-    from torch.jit._recursive import wrap_cpp_module
+    from fusible.wrapping import wrap
 
     context, package = torch._C.DeserializationStorageContext(), io.BytesIO()
     with path.open("rb") as file, zipfile.ZipFile(file) as archive, zipfile.ZipFile(package, "w") as laid_out:
@@ -87,4 +87,4 @@ def load_mapped(path: Path) -> torch.jit.ScriptModule | None:
     package.seek(0)
     reader = torch._C.PyTorchFileReader(package)
     unit = torch._C.CompilationUnit()
-    return wrap_cpp_module(torch._C._import_ir_module_from_package(unit, reader, context, torch.device("cpu"), "0"))
+    return wrap(torch._C._import_ir_module_from_package(unit, reader, context, torch.device("cpu"), "0"))
