@@ -2,6 +2,8 @@
 
 #include <torch/csrc/jit/ir/constants.h>
 
+#include "passes/dead_code.h"
+
 namespace fusible {
 
 namespace {
@@ -19,6 +21,17 @@ bool has_writes(Node* node) {
   if (!node->blocks().empty()) return false;
   const auto* schema = node->maybeSchema();
   return !schema ? node->hasSideEffects() || !node->kind().is_prim() : schema->is_mutable() || node->hasSideEffects();
+}
+
+// False: the alias database would have no write of this node on record. What a node with blocks does is asked of the nodes in them.
+bool may_write_something(Node* node) {
+  static const std::unordered_set<c10::Symbol> harmless{
+      prim::Constant, prim::GetAttr, prim::ListConstruct, prim::ListUnpack, prim::TupleConstruct, prim::TupleUnpack, prim::TupleIndex,
+      prim::DictConstruct, prim::NumToTensor, prim::dtype, prim::device, prim::If, prim::Loop, prim::RaiseException, prim::Print};
+  if (harmless.count(node->kind())) return false;
+  const auto* schema = node->maybeSchema();
+  const bool reads_only = node->kind().is_aten() && schema && !schema->is_mutable() && !node->hasSideEffects();
+  return !reads_only || node->kind() == aten::wait || may_train(node);  // a fork may have written before it is waited for
 }
 
 // Assignments and prints, which an exception raised before them would have prevented. A raise itself leaves nothing behind.
@@ -43,16 +56,19 @@ bool is_foldable_view(const Node* node) {
 }  // namespace
 
 Facts::Facts(const MethodGraph& method, const std::unordered_set<const void*>& written_elsewhere)
-    : graph_(method.graph), written_elsewhere_(written_elsewhere), not_dense_(method.not_dense), aliases_(method.graph) {
+    : graph_(method.graph), written_elsewhere_(written_elsewhere), not_dense_(method.not_dense) {
   int position = 0;
+  bool any_writes = false;
   for (Value* input : graph_->inputs()) outside_.insert(input);
   for_each_node(graph_->block(), [&](Node* node) {
     order_[node] = position++;
     if (node->kind() == prim::GetAttr || (node->kind() == prim::Constant && node->output()->type()->kind() == c10::TypeKind::TensorType))
       outside_.insert(node->output());
+    any_writes = any_writes || may_write_something(node);
     if (has_writes(node) || has_effect(node)) writers_[node->owningBlock()].push_back(node);
   });
   order_[graph_->return_node()] = position;
+  if (any_writes) aliases_.emplace(graph_);
 }
 
 std::optional<c10::IValue> Facts::evaluate(const Value* value) const {
@@ -92,7 +108,7 @@ std::optional<c10::IValue> Facts::evaluate(const Value* value) const {
 }
 
 bool Facts::is_written(const Value* value) const {
-  if (aliases_.hasWriters(value)) return true;
+  if (aliases_ && aliases_->hasWriters(value)) return true;
   if (value->node()->kind() != prim::Constant || written_elsewhere_.empty()) return false;
   const auto held = torch::jit::toIValue(value);
   return held && held->isTensor() && held->toTensor().has_storage() &&
@@ -127,13 +143,14 @@ Node* Facts::writer_between(const Node* from, const Node* to, const std::vector<
   auto it = std::upper_bound(writers->second.begin(), writers->second.end(), order(from), before);
   for (; it != writers->second.end() && order(*it) < order(to); ++it) {
     if (std::find(matched.begin(), matched.end(), *it) != matched.end()) continue;
-    if (aliases_.writesToAlias(*it, asked) || aliases_.writesToAlias(*it, outside_) || has_effect(*it)) return *it;
+    if (aliases_ && (aliases_->writesToAlias(*it, asked) || aliases_->writesToAlias(*it, outside_))) return *it;
+    if (has_effect(*it)) return *it;
   }
   return nullptr;
 }
 
 bool Facts::may_write(Node* node, const std::vector<Value*>& values) const {
-  return aliases_.writesToAlias(node, torch::jit::ValueSet(values.begin(), values.end()));
+  return aliases_ && aliases_->writesToAlias(node, torch::jit::ValueSet(values.begin(), values.end()));
 }
 
 }  // namespace fusible

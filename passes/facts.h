@@ -3,6 +3,7 @@
 // What is known of one canonical graph, read-only: constants, aliases, order. One alias database; no query after the first edit (S22).
 
 #include <memory>
+#include <optional>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
@@ -45,7 +46,7 @@ class Facts {
   std::shared_ptr<Graph> graph_;
   const std::unordered_set<const void*>& written_elsewhere_;
   std::unordered_set<const Value*> not_dense_;
-  torch::jit::AliasDb aliases_;
+  std::optional<torch::jit::AliasDb> aliases_;  // none where no node of the graph writes
   torch::jit::ValueSet outside_;  // memory that outlives a call: inputs and attributes
   std::unordered_map<const Node*, int> order_;
   std::unordered_map<const Block*, std::vector<Node*>> writers_;  // per block, in program order

@@ -1,5 +1,7 @@
 #include "passes/layout.h"
 
+#include <optional>
+
 #include <torch/csrc/jit/ir/alias_analysis.h>
 #include <torch/csrc/jit/ir/constants.h>
 
@@ -36,7 +38,7 @@ struct Run {
 
 class Layout {
  public:
-  Layout(MethodGraph& method, const PackedObjects& packed) : graph_(*method.graph), packed_(packed), aliases_(method.graph) {
+  Layout(MethodGraph& method, const PackedObjects& packed) : method_(method), graph_(*method.graph), packed_(packed) {
     for_each_node(graph_.block(), [this](Node* node) {
       const auto* schema = node->maybeSchema();
       if (node->blocks().empty() && (schema ? schema->is_mutable() : node->hasSideEffects())) writers_.push_back(node);
@@ -129,10 +131,11 @@ class Layout {
   }
 
   // A conversion copies: a value that crosses a border must not be written once it exists.
-  bool is_written_later(const Value* value) const {
+  bool is_written_later(const Value* value) {
+    if (!aliases_ && !writers_.empty()) aliases_.emplace(method_.graph);
     return std::any_of(writers_.begin(), writers_.end(), [&](Node* writer) {
       const bool earlier = writer == value->node() || (writer->owningBlock() == value->node()->owningBlock() && writer->isBefore(value->node()));
-      return !earlier && aliases_.writesToAlias(writer, torch::jit::ValueSet{value});
+      return !earlier && aliases_->writesToAlias(writer, torch::jit::ValueSet{value});
     });
   }
 
@@ -224,9 +227,10 @@ class Layout {
     for (const auto& [node, offset] : uses) node->replaceInput(offset, converted->output());
   }
 
+  MethodGraph& method_;
   Graph& graph_;
   const PackedObjects& packed_;
-  torch::jit::AliasDb aliases_;
+  std::optional<torch::jit::AliasDb> aliases_;  // once a value that may be written is asked for
   std::vector<Node*> writers_;
   std::unordered_map<const Value*, std::vector<Value*>> formats_;
 };

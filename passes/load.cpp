@@ -127,23 +127,22 @@ bool is_candidate(const Node* node) { return candidate_kinds().count(node->kind(
 
 void forget_dead(Model& model, MethodGraph& method) {
   // A removed node cannot be asked for anything: what the maps hold is looked for among the nodes that are left.
-  std::unordered_set<const Node*> candidates;
-  std::unordered_set<const Value*> values;
+  decltype(method.candidate_of) candidates;
+  decltype(method.tensor_attributes) tensor_attributes;
+  decltype(method.not_dense) not_dense;
+  const auto keep = [](auto& all, auto& left, const auto* key) {
+    if (auto entry = all.extract(key)) left.insert(std::move(entry));
+  };
   for_each_node(method.graph->block(), [&](Node* node) {
-    if (is_candidate(node) && method.candidate_of.count(node)) candidates.insert(node);
-    const bool read = node->kind() == torch::jit::prim::Constant || node->kind() == torch::jit::prim::GetAttr;
-    if (read && (method.tensor_attributes.count(node->output()) || method.not_dense.count(node->output()))) values.insert(node->output());
+    if (is_candidate(node)) keep(method.candidate_of, candidates, node);
+    if (node->kind() != torch::jit::prim::Constant && node->kind() != torch::jit::prim::GetAttr) return;
+    keep(method.tensor_attributes, tensor_attributes, node->output());
+    keep(method.not_dense, not_dense, node->output());
   });
-  for (auto it = method.candidate_of.begin(); it != method.candidate_of.end();) {
-    if (candidates.count(it->first)) {
-      ++it;
-    } else {
-      model.candidates[it->second].node = nullptr;
-      it = method.candidate_of.erase(it);
-    }
-  }
-  std::erase_if(method.not_dense, [&](const Value* value) { return !values.count(value); });
-  std::erase_if(method.tensor_attributes, [&](const auto& entry) { return !values.count(entry.first); });
+  for (const auto& [dead, index] : method.candidate_of) model.candidates[index].node = nullptr;
+  method.candidate_of = std::move(candidates);
+  method.tensor_attributes = std::move(tensor_attributes);
+  method.not_dense = std::move(not_dense);
 }
 
 Model load(const Module& module, const Options& options) {

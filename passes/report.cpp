@@ -43,11 +43,17 @@ std::string Report::to_json() const {
                       {"torch", torch_version},
                       {"model", {{"path", model}, {"origin", origin}, {"methods", methods}}},
                       {"counts", counts()},
-                      {"verdicts", verdicts},
                       {"diagnostics", diagnostics},
                       {"timings_ms", timings_ms}};
   // A path or an excerpt may hold bytes that are no UTF-8: they are replaced, never thrown.
-  return document.dump(-1, ' ', false, json::error_handler_t::replace);
+  const auto text_of = [](const json& value) { return value.dump(-1, ' ', false, json::error_handler_t::replace); };
+  // "verdicts" is the last key by the alphabet. There may be thousands: one at a time is in memory as JSON.
+  std::string text = text_of(document);
+  text.back() = ',';
+  text += "\"verdicts\":[";
+  for (const auto& verdict : verdicts) text += text_of(verdict) + ",";
+  if (!verdicts.empty()) text.pop_back();
+  return text + "]}";
 }
 
 Report Report::from_json(const std::string& text) {

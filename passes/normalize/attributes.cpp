@@ -14,30 +14,53 @@ bool is_module(const c10::IValue& value) { return value.isObject() && value.toOb
 // A read or an assignment of an attribute of a module object.
 struct Access {
   Node* node;
-  Attribute owner;
+  const Attribute* owner;
+  c10::IValue value;  // of a read
+};
+
+struct Owner {
+  Attribute place;
+  std::size_t next = 0;  // slot behind the last one that was read
+
+  // Methods read attributes mostly in the order of their slots. torch compares all names: quadratic for a Sequential of thousands.
+  c10::IValue read(const std::string& attribute) {
+    const auto type = place.owner->type();
+    const std::size_t count = type->numAttributes();
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::size_t slot = (next + i) % count;
+      if (type->getAttributeName(slot) != attribute) continue;
+      next = slot + 1;
+      return place.owner->getSlot(slot);
+    }
+    return place.owner->getAttr(attribute);  // raises
+  }
+};
+
+struct Accesses {
+  std::vector<Access> all;  // of one method, in program order
+  std::unordered_map<const Value*, Owner> modules;
 };
 
 // Every access of a method: of self, and of what chains of GetAttr lead to from there.
-std::vector<Access> accesses_of(const Model& model, const MethodGraph& method) {
-  std::vector<Access> accesses;
-  std::unordered_map<const Value*, Attribute> modules;
-  modules[method.graph->inputs()[0]] = {model.source._ivalue().get(), {}, ""};
+Accesses accesses_of(const Model& model, const MethodGraph& method) {
+  Accesses accesses;
+  auto& modules = accesses.modules;
+  modules[method.graph->inputs()[0]] = {{model.source._ivalue().get(), {}, ""}};
   for_each_node(method.graph->block(), [&](Node* node) {
     if (node->kind() != prim::GetAttr && node->kind() != prim::SetAttr) return;
     const auto known = modules.find(node->input(0));
     if (known == modules.end()) return;
-    const Attribute& owner = accesses.emplace_back(Access{node, known->second}).owner;
+    Owner& owner = known->second;
+    accesses.all.push_back({node, &owner.place, node->kind() == prim::GetAttr ? owner.read(node->s(name)) : c10::IValue()});
     if (node->kind() != prim::GetAttr) return;
     auto type = node->output()->type()->cast<c10::ClassType>();
     if (!type || !type->is_module()) return;
-    Attribute inner{owner.owner->getAttr(node->s(name)).toObject().get(), owner.path, ""};
+    Attribute inner{accesses.all.back().value.toObject().get(), owner.place.path, ""};
     inner.path.push_back(node->s(name));
-    modules[node->output()] = std::move(inner);
+    modules[node->output()] = {std::move(inner)};
   });
   return accesses;
 }
-
-using Accesses = std::vector<std::vector<Access>>;  // by method
 
 // An interface-typed submodule runs its own methods: whatever they assign is assigned.
 void collect_assignments_behind_interfaces(Model& model, const c10::ivalue::Object& object) {
@@ -48,13 +71,12 @@ void collect_assignments_behind_interfaces(Model& model, const c10::ivalue::Obje
   }
 }
 
-void collect_assignments(Model& model, const Accesses& accesses) {
+void collect_assignments(Model& model, const std::vector<Accesses>& accesses) {
   for (const auto& of_method : accesses) {
-    for (const auto& [node, owner] : of_method) {
+    for (const auto& [node, owner, value] : of_method.all) {
       if (node->kind() == prim::SetAttr) {
-        model.assigned.insert({owner.owner, node->s(name)});
+        model.assigned.insert({owner->owner, node->s(name)});
       } else if (node->output()->type()->kind() == c10::TypeKind::InterfaceType) {
-        const c10::IValue value = owner.owner->getAttr(node->s(name));
         if (is_module(value)) collect_assignments_behind_interfaces(model, value.toObjectRef());
       }
     }
@@ -79,14 +101,14 @@ bool only_asked(const Value* container) {
   });
 }
 
-std::set<AttributeKey> constant_containers(const Model& model, const Accesses& accesses) {
+std::set<AttributeKey> constant_containers(const Model& model, const std::vector<Accesses>& accesses) {
   std::set<AttributeKey> asked, other;
   for (const auto& of_method : accesses) {
-    for (const auto& [node, owner] : of_method) {
+    for (const auto& [node, owner, value] : of_method.all) {
       if (node->kind() != prim::GetAttr) continue;
       const auto kind = node->output()->type()->kind();
       if (kind != c10::TypeKind::DictType && kind != c10::TypeKind::ListType) continue;
-      (only_asked(node->output()) ? asked : other).insert({owner.owner, node->s(name)});
+      (only_asked(node->output()) ? asked : other).insert({owner->owner, node->s(name)});
     }
   }
   std::set<AttributeKey> constant;
@@ -150,7 +172,7 @@ std::optional<std::size_t> slot_of(const c10::ivalue::Object& owner, const at::T
 }
 
 void resolve_attributes(Model& model) {
-  Accesses accesses;
+  std::vector<Accesses> accesses;
   for (const auto& method : model.methods) accesses.push_back(accesses_of(model, method));
   collect_assignments(model, accesses);
   const auto containers = constant_containers(model, accesses);
@@ -166,10 +188,10 @@ void resolve_attributes(Model& model) {
       return known;
     };
     std::vector<Node*> resolved;
-    for (const auto& [node, owner] : accesses[m]) {
+    for (const auto& [node, owner_of_node, value] : accesses[m].all) {
+      const Attribute& owner = *owner_of_node;
       const AttributeKey key{owner.owner, node->s(name)};
       if (node->kind() != prim::GetAttr || model.assigned.count(key)) continue;
-      const c10::IValue value = owner.owner->getAttr(node->s(name));
       if (containers.count(key)) {
         answer(*method.graph, node->output(), value);
         if (Value* list = spelled_out(model, owner, node, value, constant_of)) node->output()->replaceAllUsesWith(list);

@@ -1,5 +1,7 @@
 // facts: constants, order, writers. walk and decide: chains that are proven, one verdict per candidate, one finding per obstacle.
 
+#include <torch/csrc/jit/ir/irparser.h>
+
 #include "tests/passes/stages.h"
 
 namespace fusible::testing {
@@ -43,6 +45,49 @@ TEST(Facts, AListOfNumbersIsAConstantAndOneWithAComputedNumberIsNot) {
   EXPECT_NE(facts.constant(stages.only("aten::conv2d")->input(3)), nullptr);
   EXPECT_EQ(facts.constant(stages.only("aten::conv2d")->input(4)), nullptr);
 }
+
+// Without a database where nothing writes, and with one everywhere else: what torch says of the graph.
+class FactsWrites : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(FactsWrites, AreThoseOfTorchsAliasAnalysis) {
+  MethodGraph method{"forward", true, std::make_shared<Graph>(), {}, {}, {}};
+  torch::jit::parseIR(GetParam(), method.graph.get());
+  const std::unordered_set<const void*> written_elsewhere;
+  const Facts facts(method, written_elsewhere);
+  const torch::jit::AliasDb aliases(method.graph);
+  const auto check = [&](const Value* value) { EXPECT_EQ(facts.is_written(value), aliases.hasWriters(value)) << value->debugName() << "\n" << GetParam(); };
+  for (const Value* input : method.graph->inputs()) check(input);
+  for_each_node(method.graph->block(), [&](Node* node) {
+    for (const Value* output : node->outputs()) check(output);
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(Graphs, FactsWrites, ::testing::Values(R"(
+graph(%x : Tensor):
+  %y : Tensor = aten::relu(%x)
+  return (%y))", R"(
+graph(%x : Tensor):
+  %y : Tensor = aten::relu_(%x)
+  return (%y))", R"(
+graph(%x : Tensor, %flag : bool):
+  %y : Tensor = aten::relu(%x)
+  %z : Tensor = prim::If(%flag)
+    block0():
+      %a : Tensor = aten::relu_(%y)
+      -> (%a)
+    block1():
+      -> (%y)
+  return (%z))", R"(
+graph(%x : Tensor, %other : Future(Tensor)):
+  %y : Tensor = aten::wait(%other)
+  %z : Tensor = aten::relu(%x)
+  return (%y, %z))", R"(
+graph(%x : Tensor, %w : Tensor, %m : Tensor, %training : bool, %e : float, %c : bool):
+  %y : Tensor = aten::batch_norm(%x, %w, %w, %m, %m, %training, %e, %e, %c)
+  return (%y))", R"(
+graph(%x : Tensor, %list : Tensor[]):
+  %y : Tensor[] = aten::append(%list, %x)
+  return (%y))"));
 
 TEST(Facts, OrderIsProgramOrderOverBlocks) {
   Stages stages(script(R"(
