@@ -1,3 +1,6 @@
+#include <string_view>
+#include <unordered_map>
+
 #include <torch/csrc/jit/ir/constants.h>
 
 #include "passes/normalize/normalize.h"
@@ -20,19 +23,17 @@ struct Access {
 
 struct Owner {
   Attribute place;
-  std::size_t next = 0;  // slot behind the last one that was read
+  std::unordered_map<std::string_view, std::size_t> slots;  // of many attributes
 
-  // Methods read attributes mostly in the order of their slots. torch compares all names: quadratic for a Sequential of thousands.
+  // torch compares names one by one: quadratic for a Sequential of thousands.
   c10::IValue read(const std::string& attribute) {
+    constexpr std::size_t kMany = 64;
     const auto type = place.owner->type();
-    const std::size_t count = type->numAttributes();
-    for (std::size_t i = 0; i < count; ++i) {
-      const std::size_t slot = (next + i) % count;
-      if (type->getAttributeName(slot) != attribute) continue;
-      next = slot + 1;
-      return place.owner->getSlot(slot);
-    }
-    return place.owner->getAttr(attribute);  // raises
+    if (type->numAttributes() < kMany) return place.owner->getAttr(attribute);
+    if (slots.empty())
+      for (std::size_t i = 0; i < type->numAttributes(); ++i) slots.emplace(type->getAttributeName(i), i);
+    const auto slot = slots.find(attribute);
+    return slot == slots.end() ? place.owner->getAttr(attribute) : place.owner->getSlot(slot->second);  // getAttr raises
   }
 };
 
@@ -45,7 +46,7 @@ struct Accesses {
 Accesses accesses_of(const Model& model, const MethodGraph& method) {
   Accesses accesses;
   auto& modules = accesses.modules;
-  modules[method.graph->inputs()[0]] = {{model.source._ivalue().get(), {}, ""}};
+  modules[method.graph->inputs()[0]] = {{model.source._ivalue().get(), {}, ""}, {}};
   for_each_node(method.graph->block(), [&](Node* node) {
     if (node->kind() != prim::GetAttr && node->kind() != prim::SetAttr) return;
     const auto known = modules.find(node->input(0));
@@ -57,7 +58,7 @@ Accesses accesses_of(const Model& model, const MethodGraph& method) {
     if (!type || !type->is_module()) return;
     Attribute inner{accesses.all.back().value.toObject().get(), owner.place.path, ""};
     inner.path.push_back(node->s(name));
-    modules[node->output()] = {std::move(inner)};
+    modules[node->output()] = {std::move(inner), {}};
   });
   return accesses;
 }
