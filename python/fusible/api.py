@@ -12,6 +12,7 @@ import torch
 from fusible import _C, logs
 from fusible.archive import load_archive
 from fusible.report import Report
+from fusible.saving import FusedModule, write_archive
 from fusible.wrapping import wrap
 
 FusibleError = _C.FusibleError
@@ -70,7 +71,7 @@ def fuse(module: torch.jit.ScriptModule, example_inputs: tuple[Any, ...] | None 
     scripted = _scripted(module)
     options = _options(example_inputs, methods=methods, target=target, strict=strict, verify=verify, select=select, ignore=ignore,
                        patterns=patterns, progress=logs.stages("fuse", progress), sample=False, model_path="")
-    fused = wrap(_C.fuse(scripted._c, options))
+    fused = FusedModule.of(_C.fuse(scripted._c, options))
     logs.findings("fuse", lambda: report(fused))
     return fused
 
@@ -79,6 +80,13 @@ def load(path: str | os.PathLike[str], *, trust: bool = False) -> torch.jit.Scri
     """A TorchScript archive on the CPU. Raises FusibleError with one clear sentence when `path` is not a usable archive, or when loading
     it would run code of the archive (`__setstate__`, default arguments) beyond what torch writes itself; `trust` lets that run."""
     return load_archive(Path(path), trust)
+
+
+def save(module: torch.jit.ScriptModule, path: str | os.PathLike[str]) -> None:
+    """Writes the archive of any ScriptModule beside `path` and renames it: a reader sees the old file or the whole new one. `save` of a module
+    that fuse returned does the same. Raises OSError with one clear sentence when it cannot be written; torch's own writer ends the process
+    when the disk is full."""
+    write_archive(_scripted(module), path)
 
 
 def lint(module_or_path: torch.jit.ScriptModule | str | os.PathLike[str], example_inputs: tuple[Any, ...] | None = None, *,

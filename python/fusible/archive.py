@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fusible.debug_records import problem_of_debug_record
+from fusible.memo import problem_of_memo
 from fusible.nesting import DEEPEST, code_depth, pickle_depth
 from fusible.on_load import runs_more
 from fusible.storages import problem_of_pickle
@@ -21,12 +22,18 @@ LARGEST_RATIO, SMALL = 200, 1 << 20
 NEWEST_FORMAT = 10  # caffe2::serialize::kMaxSupportedFileFormatVersion of torch 2.13.0
 
 _DEVICE = re.compile(r"(cpu|cuda|mps|xpu|meta)(:\d+)?")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _NEEDED = "a TorchScript archive was needed"
 _SCRIPT = "script or trace the module and save that"
 
 
 def problem_of(path: Path) -> str | None:
     """Why `path` cannot be a TorchScript archive, by its bytes alone: nothing is loaded. None when it may be one."""
+    problem = _problem_of(path)
+    return problem and _CONTROL.sub(" ", problem)  # names of records and of classes are the file's own words
+
+
+def _problem_of(path: Path) -> str | None:
     try:
         if path.is_dir():
             return f"{_NEEDED}, found the directory {path}"
@@ -76,6 +83,8 @@ def _problem_inside(path: Path, archive: zipfile.ZipFile) -> str | None:
         data = archive.read(record)
         if (code_depth(data.decode("utf-8", "replace")) if is_code else pickle_depth(data)) > DEEPEST:
             return f"{_NEEDED}, found one at {path} whose record {name!r} nests deeper than {DEEPEST} levels: do not load this file"
+        if not is_code and (problem := problem_of_memo(data)):
+            return f"{_NEEDED}, found one at {path} whose record {name!r} would fill the memory ({problem}): do not load this file"
         if name.endswith(".debug_pkl") and (problem := problem_of_debug_record(data)):
             return f"a whole TorchScript archive was needed, found a damaged one at {path}: {name}: {problem}"
     sizes = {name: archive.getinfo(record).file_size for name, record in records.items()}

@@ -48,9 +48,11 @@ class _Walker(pickle.Unpickler):
 
     def persistent_load(self, identity: Any) -> Any:
         kind, storage, key, _, elements = identity[:5]
-        width = ELEMENT_BYTES.get(getattr(storage, "name", ""))
-        if kind != "storage" or width is None:
-            raise Oversized(f"a storage of a kind that torch does not write ({getattr(storage, 'name', storage)})")
+        name = getattr(storage, "name", type(storage).__name__)
+        width = ELEMENT_BYTES.get(name)
+        # Nothing else of the pickle is printed: lists that share their items are longer as a text than any memory.
+        if kind != "storage" or width is None or not isinstance(key, str) or not isinstance(elements, int):
+            raise Oversized(f"a storage of a kind that torch does not write ({name})")
         record = f"{self._folder}/{key}"
         held = self._sizes.get(record)
         if held is not None and (elements < 0 or elements * width > held):

@@ -1,4 +1,6 @@
 """Faults while a module is fused or written: the module and the file stay whole, and the message says where it stopped."""
+import copy
+import errno
 import os
 import re
 import resource
@@ -12,6 +14,8 @@ import pytest
 import torch
 from fusible.cli import main
 from oracle import assert_same, assert_same_bits
+from torch import nn
+
 
 def test_a_full_disk_leaves_the_old_file_and_nothing_else(archive, tmp_path):
     out = tmp_path / "fused.pt"
@@ -22,6 +26,87 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(archive, tmp_path):
     assert done.returncode == 2 and done.stdout == ""
     assert f"{out} could not be written" in done.stderr and done.stderr.count("\n") == 1, done.stderr
     assert out.read_text() == "old" and sorted(path.name for path in tmp_path.iterdir()) == ["fused.pt", "model.pt"]
+
+
+SAVE = """
+import copy, resource, sys
+import fusible, torch
+
+module = torch.jit.load(sys.argv[1])
+fused = fusible.fuse(module)
+ways = {"save": lambda path: fusible.save(fused, path), "method": fused.save, "jit.save": lambda path: torch.jit.save(fused, path),
+        "of a copy": copy.deepcopy(fused).save, "of any module": lambda path: fusible.save(module, path)}
+if len(sys.argv) > 3:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 10, resource.RLIM_INFINITY))
+for way, save in ways.items():
+    try:
+        save(sys.argv[2])
+    except OSError as error:
+        print(f"{way}: {error}", error.errno)
+"""
+WAYS = ["save", "method", "jit.save", "of a copy", "of any module"]
+
+
+def refusals(*arguments):
+    path = str(Path(fusible.__file__).parents[1])
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", SAVE, *map(str, arguments)], capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": path})
+    assert done.returncode == 0, (done.returncode, done.stdout, done.stderr[-500:])
+    return done.stdout.splitlines()
+
+
+def test_no_way_to_save_from_python_ends_the_process_or_harms_the_old_file(archive, tmp_path):
+    out = tmp_path / "fused.pt"
+    out.write_text("old")
+    says = f"{out} could not be written: {os.strerror(errno.EFBIG)} {errno.EFBIG}"
+    assert refusals(archive, out, "limited") == [f"{way}: {says}" for way in WAYS]
+    assert out.read_text() == "old" and sorted(path.name for path in tmp_path.iterdir()) == ["fused.pt", "model.pt"]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8k", "none", folder], capture_output=True).returncode:
+        pytest.skip("a file system of 8 KiB needs the right to mount one")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_disk_that_is_full_in_earnest(archive, small_disk):
+    out = small_disk / "fused.pt"
+    out.write_text("old")
+    assert refusals(archive, out) == [f"{way}: {out} could not be written: {os.strerror(errno.ENOSPC)} {errno.ENOSPC}" for way in WAYS]
+    assert out.read_text() == "old" and [path.name for path in small_disk.iterdir()] == ["fused.pt"]
+
+
+def test_saving_keeps_what_torch_s_own_writer_offers(scripted, x, tmp_path):
+    fused = fusible.fuse(scripted)
+    (tmp_path / "link.pt").symlink_to(tmp_path / "fused.pt")
+    for module in (fused, copy.deepcopy(fused), copy.copy(fused)):
+        module.save(tmp_path / "link.pt", _extra_files={"note": b"kept"})
+        files = {"note": ""}
+        loaded = torch.jit.load(tmp_path / "fused.pt", _extra_files=files)
+        assert files == {"note": b"kept"} and (tmp_path / "link.pt").is_symlink()
+        with torch.no_grad():
+            assert_same_bits(loaded(x), fused(x))
+    (tmp_path / "fused.pt").chmod(0o640)
+    fusible.save(fused, str(tmp_path / "fused.pt"))
+    assert (tmp_path / "fused.pt").stat().st_mode & 0o777 == 0o640
+    fusible.save(fused, "/dev/null")
+    with pytest.raises(OSError, match="none/fused.pt could not be written: No such file or directory"):
+        fusible.save(fused, tmp_path / "none" / "fused.pt")
+    with pytest.raises(fusible.FusibleError, match="a ScriptModule was needed"):
+        fusible.save(nn.Linear(2, 2), tmp_path / "fused.pt")
+
+
+def test_what_fuse_returns_is_used_like_any_other_script_module(scripted, x):
+    fused = fusible.fuse(scripted)
+    assert isinstance(fused, torch.jit.RecursiveScriptModule) and fused.original_name == scripted.original_name
+    with torch.no_grad():
+        for module in (fusible.fuse(fused), copy.deepcopy(fused), fused.eval(), torch.jit.freeze(fused), torch.jit.script(fused),
+                       torch.jit.script(nn.Sequential(fused)), torch.jit.trace(fused, x)):
+            assert_same_bits(module(x), fused(x))
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-from fusible.cli.fuse import write_archive
 from fusible.cli.options import add_fusing, add_selection, fusing, selection
 
 EXAMPLES = """examples:
@@ -41,7 +40,7 @@ def _fuse(arguments: argparse.Namespace, output: Path) -> Path:
 
     module = fusible.load(arguments.model, trust=arguments.trust)
     with progress(arguments.model.name) as show:
-        write_archive(fusible.fuse(module, progress=show, **fusing(arguments), **selection(arguments)), output)
+        fusible.save(fusible.fuse(module, progress=show, **fusing(arguments), **selection(arguments)), output)
     return output
 
 

@@ -2,9 +2,7 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-import tempfile
 from pathlib import Path
 
 from fusible.cli.options import add_fusing, add_selection, fusing, selection
@@ -37,34 +35,10 @@ def run(arguments: argparse.Namespace) -> int:
     module = fusible.load(arguments.model, trust=arguments.trust)
     with progress(arguments.model.name) as show:
         fused = fusible.fuse(module, verify=False if arguments.no_verify else None, progress=show, **options)
-    write_archive(fused, output)
+    fusible.save(fused, output)
     counts = fusible.report(fused).counts
     size = output.stat().st_size / 2**20
     print(f"{output}: {counts['fused']} of {counts['candidates']} fused, {counts['declined']} declined, {counts['suppressed']} suppressed ({size:.1f} MB)")
     if counts["declined"]:
         print(f"why not: fusible lint {arguments.model}", file=sys.stderr)
     return 0
-
-
-def write_archive(module, output: Path) -> None:
-    """Writes beside `output` and renames: a reader sees the old file or the whole new one. torch's own writer ends the process when the disk is
-    full, so the archive is made in memory."""
-    archive = module.save_to_buffer()
-    descriptor, name = tempfile.mkstemp(prefix=f".{output.name}.", suffix=".part", dir=output.parent)
-    part = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(archive)
-        mode = output.stat().st_mode & 0o777 if output.exists() else 0o666 & ~_umask()
-        part.chmod(mode)
-        part.replace(output)
-    except OSError as error:
-        raise OSError(f"{output} could not be written: {error.strerror}") from error
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
