@@ -177,8 +177,79 @@ def test_target_aten_needs_nothing_of_ours():
     kinds = {node.kind() for node in ours.graph.nodes()}
     assert not any(kind.startswith("fusible") for kind in kinds) and "aten::batch_norm" not in kinds
     assert_same(ours(*image()), original(*image()))
-    with pytest.raises(Exception, match="expected 4D"):
-        ours(*image(3, 8, 8))
+
+
+def test_target_aten_normalizes_the_height_of_an_unbatched_image():
+    """batch_norm takes dimension 1 for the channels; a scripted BatchNorm2d lets an unbatched convolution through, since torch folds its rank."""
+    class Net(Module):
+        def forward(self, x):
+            return F.relu(self.bn(self.conv(x)) * 2)
+
+    original = torch.jit.script(randomised(Net()))
+    channels = original.conv.weight.size(0)
+    for zero in (False, True):
+        if zero:
+            original.bn.weight.data[3] = 0
+        ours = fusible.fuse(original, target="aten")
+        results = 0
+        for height in range(4, channels + 4):
+            x = image(3, height, 8)[0]
+            try:
+                wanted = original(x)
+            except RuntimeError as error:
+                with pytest.raises(type(error)):
+                    ours(x)
+                continue
+            results += 1
+            assert_same(ours(x), wanted)
+        assert results == 1
+
+
+def _norm(y):
+    return f"torch.batch_norm({y}, self.g, self.h, self.m, self.v, False, 0.1, 0.5, False)"
+
+
+class Functional(nn.Module):
+    def __init__(self):
+        super().__init__()
+        zero = torch.randn(6, 1, 1).index_fill(0, torch.tensor([2]), 0)
+        for name, tensor in {"w": torch.randn(6, 4, 3, 3), "b": torch.randn(6), "t": torch.randn(4, 3, 3, 3), "one": torch.randn(6, 6, 1, 1),
+                             "g": torch.randn(6), "h": torch.randn(6), "s": torch.randn(6, 1, 1), "z": zero}.items():
+            self.register_parameter(name, nn.Parameter(tensor))
+        self.register_buffer("m", torch.randn(6))
+        self.register_buffer("v", torch.rand(6) + 0.3)
+
+    def forward(self, x):
+        return x
+
+
+UNBATCHED = [
+    _norm("torch.conv2d(x, self.w, self.b)"), _norm("torch.conv2d(x, self.w)") + " * self.s + 3", _norm("torch.conv2d(x, self.w, self.b)") + " * self.z",
+    _norm("torch.conv2d(x, self.w, self.b)") + ".add_(self.s)", _norm("torch.conv2d(torch.conv2d(x, self.w, self.b), self.one)"),
+    _norm(f"torch.conv2d({_norm('torch.conv2d(x, self.w)')}, self.one)"),
+    _norm("torch.conv_transpose2d(x, self.t, None, [1, 1], [0, 0], [0, 0], 2)"),
+    _norm("torch._convolution(x, self.w, self.b, [1, 1], [0, 0], [1, 1], False, [0, 0], 1, False, False, False, False)"),
+]
+
+
+@pytest.mark.parametrize("number", range(len(UNBATCHED)))
+def test_target_aten_computes_or_raises_what_the_original_does_for_every_rank(number):
+    """A height of 8, for the transposed convolution of 4, gives as many lines as channels."""
+    module, name = torch.jit.script(Functional()), f"apply{number}"  # scripted modules of one class share their methods
+    module.define(f"def {name}(self, x):\n    return {UNBATCHED[number]}\n")
+    fused = fusible.fuse(module.eval(), target="aten", methods=[name])
+    assert any("batch_norm" in verdict.pattern for verdict in fusible.report(fused).fused)
+    original, ours = getattr(module, name), getattr(fused, name)
+    batch = torch.randn(2, 4, 10, 9)
+    for x in (batch, batch.contiguous(memory_format=torch.channels_last), batch[0], torch.randn(4, 4, 9), torch.randn(4, 8, 9), torch.randn(3, 4)):
+        for _ in range(3):
+            try:
+                wanted = original(x)
+            except RuntimeError as error:
+                with pytest.raises(type(error)):
+                    ours(x)
+            else:
+                assert_same(ours(x), wanted)
 
 
 def test_matmul_and_addmm_become_linear():
