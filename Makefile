@@ -17,7 +17,7 @@ APT_PYTHON := $(shell $(PYTHON) -c 'import ensurepip, venv' 2>&1 | grep -q . && 
   $(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' || echo python3-dev)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo readme test bench fuzz lesser sanitize build cpp-test python-test lint-style clean system-build system-test
+.PHONY: help demo readme test bench fuzz lesser sanitize libfuzzer build cpp-test python-test lint-style clean system-build system-test
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -65,6 +65,21 @@ sanitize: $(VENV)/ready system-test  ## AddressSanitizer and UndefinedBehaviorSa
 	cmake --build --preset asan --parallel $(JOBS) --target test_kernels test_ops test_region patterns_test fuzz_graphs
 	$(SANITIZED) ctest --test-dir build/asan --output-on-failure --parallel $(JOBS) -R '^(kernels|ops|region|patterns)[.]' -E 'Conv.MatchesAten|ParserErr|Cost'
 	$(SANITIZED) build/asan/tests/fuzz/fuzz_graphs --count 200 --minutes 10
+
+LIBFUZZER_SECONDS ?= 300
+
+libfuzzer: $(VENV)/ready system-build  ## coverage-guided fuzzing, LIBFUZZER_SECONDS (300) each: pattern files, texts of regions, archives
+	$(call install,clang libclang-rt-14-dev)
+	cmake --preset libfuzzer -DPython3_EXECUTABLE=$(CURDIR)/$(PY) > /dev/null
+	cmake --build --preset libfuzzer --parallel $(JOBS) --target parse_patterns read_region
+	$(PY) -m pip install --quiet atheris
+	@mkdir -p build/libfuzzer/corpus/parse_patterns build/libfuzzer/corpus/read_region build/libfuzzer/corpus/read_archive
+	cd build/libfuzzer && $(SANITIZED) tests/libfuzzer/parse_patterns corpus/parse_patterns $(CORPUS)/parse_patterns $(CURDIR)/patterns $(FUZZED)
+	cd build/libfuzzer && $(SANITIZED) tests/libfuzzer/read_region corpus/read_region $(CORPUS)/read_region $(FUZZED)
+	cd build/libfuzzer && $(CURDIR)/$(PY) $(CURDIR)/tests/libfuzzer/read_archive.py corpus/read_archive $(CORPUS)/read_archive $(FUZZED)
+
+CORPUS := $(CURDIR)/tests/libfuzzer/corpus
+FUZZED = -max_total_time=$(LIBFUZZER_SECONDS) -max_len=6000 -len_control=0 -timeout=60 -rss_limit_mb=4000 -print_final_stats=1
 
 # torch itself is not instrumented: what it leaks at exit, and symbols that it and the tests both hold, say nothing about fusible.
 SANITIZED := env ASAN_OPTIONS=detect_leaks=0:detect_odr_violation=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1

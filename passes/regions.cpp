@@ -163,10 +163,11 @@ class Former {
     return std::nullopt;
   }
 
-  static Member::Read int_list(const std::vector<Value*>& elements) {
+  static std::optional<Member::Read> int_list(const std::vector<Value*>& elements) {
     Member::Read read;
     for (Value* element : elements) {
       const auto constant = torch::jit::toIValue(element);
+      if (constant && constant->toInt() == Argument::kHeld) return std::nullopt;
       read.entries.push_back(constant ? constant->toInt() : Argument::kHeld);
       if (!constant) read.values.push_back(element);
     }

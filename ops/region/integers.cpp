@@ -29,12 +29,16 @@ std::int64_t integer_result(const Instruction& instruction, const std::vector<at
   const auto constant = [&](size_t i) { return instruction.arguments[i].value.toInt(); };
   if (is_arithmetic_on_integers(instruction.op)) {
     const std::int64_t a = constant(0), b = constant(1);
+    // Sums and products wrap as those of the executor do; the least number divided by -1, which wraps as well, would trap.
+    const auto x = static_cast<std::uint64_t>(a), y = static_cast<std::uint64_t>(b);
     switch (instruction.op.name[6]) {
-      case 'a': return a + b;
-      case 's': return a - b;
-      case 'm': return a * b;
-      default: TORCH_CHECK(b != 0, "integer division by zero"); return a / b - (a % b != 0 && (a < 0) != (b < 0));
+      case 'a': return static_cast<std::int64_t>(x + y);
+      case 's': return static_cast<std::int64_t>(x - y);
+      case 'm': return static_cast<std::int64_t>(x * y);
+      default: break;
     }
+    TORCH_CHECK(b != 0, "integer division by zero");
+    return b == -1 ? static_cast<std::int64_t>(0 - x) : a / b - (a % b != 0 && (a < 0) != (b < 0));
   }
   return call_boxed(instruction, registers).item<std::int64_t>();
 }

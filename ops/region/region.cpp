@@ -17,6 +17,8 @@
 namespace fusible {
 namespace {
 
+constexpr std::int64_t kMostInputs = 1 << 20;
+
 c10::IValue value_of(const Argument& argument, const std::vector<at::Tensor>& registers) {
   if (argument.kind == Argument::Kind::constant) return argument.value;
   if (argument.kind == Argument::Kind::one) return registers[argument.registers[0]];
@@ -26,6 +28,12 @@ c10::IValue value_of(const Argument& argument, const std::vector<at::Tensor>& re
 }
 
 bool is_plain_integer(const at::Tensor& x) { return x.defined() && x.device().is_cpu() && x.scalar_type() == at::kLong && x.dim() == 0; }
+
+bool fits_registers(const Argument& argument) {
+  if (argument.kind != Argument::Kind::integers) return true;
+  const auto entries = argument.value.toIntVector();
+  return std::count(entries.begin(), entries.end(), Argument::kHeld) == static_cast<std::ptrdiff_t>(argument.registers.size());
+}
 
 void append(std::vector<std::int64_t>& signature, const at::Tensor& x) {
   signature.push_back(static_cast<std::int64_t>(x.scalar_type()));
@@ -45,7 +53,9 @@ at::Tensor call_boxed(const Instruction& instruction, const std::vector<at::Tens
 }
 
 Region::Region(std::int64_t inputs, std::vector<Instruction> instructions, std::vector<std::int64_t> outputs)
-    : inputs_(inputs), instructions_(std::move(instructions)), outputs_(std::move(outputs)), last_use_(inputs + instructions_.size(), -1) {
+    : inputs_(inputs), instructions_(std::move(instructions)), outputs_(std::move(outputs)) {
+  TORCH_CHECK(inputs >= 0 && inputs <= kMostInputs, "a region needs 0 to ", kMostInputs, " inputs, found ", inputs);
+  last_use_.resize(inputs + instructions_.size(), -1);
   std::int64_t written = inputs_;
   for (const Instruction& instruction : instructions_) {
     TORCH_CHECK(takes(instruction.op), "a region needs operators that it takes, found ", instruction.op);
@@ -58,6 +68,8 @@ Region::Region(std::int64_t inputs, std::vector<Instruction> instructions, std::
     std::vector<const c10::IValue*> constants;
     for (const Argument& argument : instruction.arguments) {
       constants.push_back(argument.kind == Argument::Kind::constant ? &argument.value : nullptr);
+      TORCH_CHECK(fits_registers(argument), "a region needs a register for each entry that one holds, found ", argument.registers.size(), " in ",
+                  instruction.op);
       for (std::int64_t r : argument.registers) {
         TORCH_CHECK(r >= 0 && r < written, "a region needs registers that are written before they are read, found %", r, " in ",
                     instruction.op);

@@ -1,5 +1,6 @@
 #include "ops/region/text.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cmath>
@@ -111,6 +112,8 @@ class Reader {
       registers.push_back(reg(t));
       return Argument::kHeld;
     });
+    const auto held = static_cast<std::size_t>(std::count(entries.begin(), entries.end(), Argument::kHeld));
+    check(registers.empty() || held == registers.size());
     return registers.empty() ? Argument::constant(std::move(entries)) : Argument::integers(std::move(entries), std::move(registers));
   }
 

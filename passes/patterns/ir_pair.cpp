@@ -23,6 +23,18 @@ bool starts_block(std::string_view line) {
   return std::any_of(kBlocks.begin(), kBlocks.end(), [&](std::string_view word) { return line.substr(0, word.size()) == word; });
 }
 
+// torch's parser recurses into brackets, which overflows the stack of the host where they nest deeply enough; operators stay below ten.
+constexpr int kDeepest = 100;
+
+bool nests_too_deeply(std::string_view text) {
+  int depth = 0;
+  return std::any_of(text.begin(), text.end(), [&](char c) {
+    const bool opens = c == '(' || c == '[' || c == '{' || c == '<', closes = c == ')' || c == ']' || c == '}' || c == '>';
+    depth = std::max(depth + opens - closes, 0);
+    return depth > kDeepest;
+  });
+}
+
 // One graph of the pair as operations.
 class Reader {
  public:
@@ -30,6 +42,7 @@ class Reader {
 
   // torch's parser and its readers of attributes throw exceptions of several kinds.
   std::vector<Operation> read(const std::string& text) {
+    if (nests_too_deeply(text)) cursor_.fail_at(line_, 1, "brackets that nest at most " + std::to_string(kDeepest) + " deep", "more");
     torch::jit::Graph graph;
     try {
       torch::jit::parseIR(text, &graph);

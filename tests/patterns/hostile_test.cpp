@@ -44,6 +44,21 @@ TEST(Hostile, DamagedFilesAreReadOrRefused) {
   EXPECT_GT(refused, 1000);
 }
 
+// torch's parser of IR would overflow the stack.
+TEST(Hostile, BracketsThatNestDeeplyAreRefused) {
+  for (const char* brackets : {"(", "[", "<"}) {
+    std::string deep;
+    for (int i = 0; i < 200000; ++i) deep += brackets;
+    Library library;
+    try {
+      parse_into(library, "pattern p\ngraph(%a : " + deep + "Tensor):\n  return (%a)\n=>\ngraph(%a):\n  return (%a)\n", "deep.fus");
+      FAIL() << "it was read";
+    } catch (const Error& e) {
+      EXPECT_STREQ(e.what(), "deep.fus:2:1: needed brackets that nest at most 100 deep, found more");
+    }
+  }
+}
+
 TEST(Hostile, LongPatternsAreRefused) {
   std::string text = "activation long_one\n  step relu\n  spelling a0 = aten::relu(x)";
   for (int i = 1; i < 100; ++i) text += ";\n    a" + std::to_string(i) + " = aten::relu(a" + std::to_string(i - 1) + ")";
