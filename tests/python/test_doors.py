@@ -9,6 +9,7 @@ from pathlib import Path
 import fusible
 import pytest
 import torch
+from fusible.cli.doctor import OPENMP
 from fusible.gate import LIBRARY, PACKAGE
 from oracle import assert_same_bits
 from torch import nn
@@ -117,6 +118,20 @@ def test_a_preloaded_host_loads_a_fused_archive(hosts, archive, tmp_path):
     result = run(host, fused, *SHAPE, LD_PRELOAD=str(LIBRARY))
     assert result.returncode == 0, result.stderr
     assert sums(result.stdout) == pytest.approx(sums(run(host, archive, *SHAPE).stdout), rel=1e-5)
+
+
+def openmp_runtimes(text):
+    """Of a list of mapped files. Two runtimes would each keep a team of threads, which take the cores from each other."""
+    return sorted({path for path in re.findall(r"(/\S*)", text) if Path(path).name.startswith(OPENMP)})
+
+
+def test_one_openmp_runtime_is_mapped_and_it_is_torch_s(hosts, python, archive):
+    code = "import sys, fusible, torch; fusible.fuse(torch.jit.load(sys.argv[1]))(torch.rand(2, 3, 9, 9)); print(open('/proc/self/maps').read())"
+    for runtimes in (openmp_runtimes(python("-W", "ignore", "-c", code, archive).stdout),
+                     openmp_runtimes(run("cat", "/proc/self/maps", LD_PRELOAD=str(LIBRARY)).stdout),
+                     openmp_runtimes(run(hosts("preloaded_host"), LD_PRELOAD=str(LIBRARY), LD_TRACE_LOADED_OBJECTS="1").stdout)):
+        assert len(runtimes) == 1 and Path(runtimes[0]).parent.name in ("lib", "torch.libs"), runtimes
+        assert "torch" in runtimes[0]
 
 
 LOAD = """
