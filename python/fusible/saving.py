@@ -65,3 +65,6 @@ class FusedModule(torch.jit.RecursiveScriptModule):
 
     def __deepcopy__(self, memo: dict[int, Any] | None) -> FusedModule:
         return type(self).of(copy.deepcopy(self._c, memo))
+
+    def _get_name(self) -> str:
+        return torch.jit.RecursiveScriptModule.__name__  # printed as torch prints it
