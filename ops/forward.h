@@ -14,6 +14,10 @@ namespace fusible {
 at::Tensor forward(const at::Tensor& x, const ContractionSpec& spec, const PackedContraction* packed, std::string_view post_ops,
                    at::TensorList operands);
 
+// The same the way that is asked for, where that is possible; none: as the cost model decides, whatever was chosen.
+at::Tensor forward_by(std::optional<Way> way, const at::Tensor& x, const ContractionSpec& spec, const PackedContraction* packed,
+                      std::string_view post_ops, at::TensorList operands);
+
 // Sizes, strides and dtype of `tensor` without its values.
 at::Tensor on_meta(const at::Tensor& tensor);
 

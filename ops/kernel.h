@@ -7,9 +7,10 @@
 
 namespace fusible {
 
-// Tries the kernels in order of preference. True: `y` is what reference() gives (values within rounding; dtype, strides and NaN equal).
-// False: nothing was done. `x` is strided, the fold is valid for it, and no gradient is wanted. `packed` is null when the weights are not constant.
-bool try_kernel(const at::Tensor& x, const ContractionSpec& spec, const PackedContraction* packed, const PostOps& chain, at::TensorList operands,
-                at::Tensor& y);
+// Tries the kernel that was `asked` for, or the kernels that the cost model takes for this work. True: `y` is what reference() gives (values
+// within rounding; dtype, strides and NaN equal). False: nothing was done; ATen's operators are the way. `x` is strided, the fold is valid
+// for it, and no gradient is wanted. `packed` is null when the weights are not constant.
+bool try_kernel(std::optional<Way> asked, const at::Tensor& x, const ContractionSpec& spec, const PackedContraction* packed, const PostOps& chain,
+                at::TensorList operands, at::Tensor& y);
 
 }  // namespace fusible

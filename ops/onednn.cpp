@@ -19,10 +19,6 @@ using ConvTranspose = at::Tensor(const at::Tensor&, const at::Tensor&, const std
 using Linear = at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&, std::string_view attr, Scalars,
                           std::optional<std::string_view> algorithm);
 
-// Multiply-adds below which the call costs more than the saved pass over the result. Ratio ATen / oneDNN with silu, Xeon with AVX-512, 1 and 2 threads:
-// conv 0.2-0.5 up to 2^19, 0.5-0.7 at 2^21, 0.6-1.0 at 2^23.6, 0.99-1.00 at 2^24.8; linear 0.2-0.5 up to 2^21, 0.9-1.0 at 2^24, 1.0 at 2^28.
-constexpr std::int64_t kLeastWork = 1 << 24;
-
 // Nothing when this build of torch has no oneDNN.
 template <typename Signature>
 std::optional<c10::TypedOperatorHandle<Signature>> find(const char* name) {
@@ -106,7 +102,7 @@ bool lists_are_full(const ContractionSpec& spec) {
          spec.output_padding.size() == spatial;
 }
 
-bool try_conv(const at::Tensor& x, const ContractionSpec& spec, const Attribute& attribute, at::Tensor& y) {
+bool try_conv(const at::Tensor& x, const ContractionSpec& spec, const Attribute& attribute, at::Tensor& y, std::int64_t least_work) {
   static const auto conv = find<Conv>("mkldnn::_convolution_pointwise");
   static const auto conv_transpose = find<ConvTranspose>("mkldnn::_convolution_transpose_pointwise");
   const bool transposed = spec.kind == Contraction::conv_transpose;
@@ -116,7 +112,7 @@ bool try_conv(const at::Tensor& x, const ContractionSpec& spec, const Attribute&
   const auto contiguous = at::MemoryFormat::Contiguous;
   if (x.dim() == 5 && (x.suggest_memory_format() != contiguous || spec.weight.suggest_memory_format() != contiguous)) return false;
   const auto padding = numeric_padding(spec);
-  if (!padding || conv_work(x, spec, *padding) < kLeastWork) return false;
+  if (!padding || conv_work(x, spec, *padding) < least_work) return false;
   const bool is_1d = spec.spatial_dims() == 1;
   const at::Tensor image = is_1d ? x.contiguous().unsqueeze(2) : x;
   const at::Tensor weight = is_1d ? spec.weight.unsqueeze(2) : spec.weight;
@@ -135,12 +131,12 @@ bool try_conv(const at::Tensor& x, const ContractionSpec& spec, const Attribute&
   return true;
 }
 
-bool try_linear(const at::Tensor& x, const ContractionSpec& spec, const Attribute& attribute, at::Tensor& y) {
+bool try_linear(const at::Tensor& x, const ContractionSpec& spec, const Attribute& attribute, at::Tensor& y, std::int64_t least_work) {
   static const auto linear = find<Linear>("mkldnn::_linear_pointwise");
   if (!linear || x.dim() < 2 || !x.is_contiguous() || spec.weight.dim() != 2 || !spec.weight.is_contiguous() ||
       x.size(-1) != spec.weight.size(1))
     return false;
-  if (!attribute.rides() || x.numel() * spec.weight.size(0) < kLeastWork) return false;
+  if (!attribute.rides() || x.numel() * spec.weight.size(0) < least_work) return false;
   const auto bias = spec.bias.defined() ? std::optional(spec.bias) : std::nullopt;
   y = linear->call(x, spec.weight, bias, attribute.name, attribute.scalars, attribute.algorithm);
   return true;
@@ -148,14 +144,15 @@ bool try_linear(const at::Tensor& x, const ContractionSpec& spec, const Attribut
 
 }  // namespace
 
-bool try_onednn(const at::Tensor& x, const ContractionSpec& spec, const PackedContraction* /*packed*/, const PostOps& chain,
-                at::TensorList operands, at::Tensor& y) {
+bool try_onednn(const at::Tensor& x, const ContractionSpec& spec, const PostOps& chain, at::TensorList operands, at::Tensor& y,
+                std::int64_t least_work) {
   if (!is_plain_float(x) || !is_plain_float(spec.weight) || (spec.bias.defined() && !is_plain_float(spec.bias)) || x.numel() == 0 ||
       spec.weight.numel() == 0 || !at::globalContext().userEnabledMkldnn())
     return false;
   if (spec.bias.defined() && (spec.bias.dim() != 1 || spec.bias.size(0) != spec.out_channels())) return false;
   const Attribute attribute = attribute_for(chain);
-  const bool done = spec.kind == Contraction::linear ? try_linear(x, spec, attribute, y) : try_conv(x, spec, attribute, y);
+  const bool done = spec.kind == Contraction::linear ? try_linear(x, spec, attribute, y, least_work)
+                                                     : try_conv(x, spec, attribute, y, least_work);
   if (!done) return false;
   y = apply_post_ops_in_place(std::move(y), chain, operands, attribute.rides() ? 1 : 0);
   return true;

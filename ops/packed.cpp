@@ -96,6 +96,7 @@ PackedContraction::PackedContraction(ContractionSpec spec) : spec_(std::move(spe
   for (at::Tensor* tensor : {&spec_.weight, &spec_.bias, &spec_.fold_scale, &spec_.fold_shift, &spec_.unfolded_weight, &spec_.unfolded_bias})
     *tensor = own_constant(*tensor);
   for (at::Tensor& operand : spec_.folded_operands) operand = own_constant(operand);
+  choose(std::move(spec_.choices));
 }
 
 const PackedState& PackedContraction::packed(PackedFor kernel, const std::function<std::unique_ptr<PackedState>()>& make) const {
@@ -118,6 +119,7 @@ std::string PackedContraction::describe() const {
     if (spec_.kind == Contraction::conv_transpose) text << " output_padding=" << at::IntArrayRef(spec_.output_padding);
   }
   if (!spec_.folded_ops.empty()) text << " folded=" << spec_.folded_ops;
+  for (const Choice& choice : here_) text << ' ' << name_of(choice.way) << '@' << choice.threads << " threads " << to_string(choice.shape);
   return text.str();
 }
 

@@ -14,6 +14,7 @@
 #include <torch/custom_class.h>
 
 #include "fusible/export.h"
+#include "ops/choice.h"
 
 namespace fusible {
 
@@ -36,6 +37,7 @@ struct ContractionSpec {
   at::Tensor fold_scale, fold_shift; // [O] float64; undefined when nothing was folded
   // The weight and bias before the fold. Needed only where the fold cannot be undone, that is where fold_scale has a zero; undefined otherwise.
   at::Tensor unfolded_weight, unfolded_bias;
+  std::vector<Choice> choices;       // what tuning measured, on any machine
 
   std::int64_t spatial_dims() const { return kind == Contraction::linear ? 0 : weight.dim() - 2; }
   std::int64_t out_channels() const { return kind == Contraction::conv_transpose ? weight.size(1) * groups : weight.size(0); }
@@ -59,6 +61,12 @@ class FUSIBLE_API PackedContraction : public torch::CustomClassHolder {
   // The state of one kind of kernel; the first caller makes it, others wait. When `make` throws, the next caller tries again.
   const PackedState& packed(PackedFor kernel, const std::function<std::unique_ptr<PackedState>()>& make) const;
 
+  // The choice for a call on this machine with the threads of now; none: the cost model decides.
+  std::optional<Way> choice(const CallShape& shape) const;
+  std::optional<Way> choice(const at::Tensor& x) const;
+  // Before anyone else has the object.
+  void choose(std::vector<Choice> choices);
+
   // One line for a person: "conv weight=[8, 3, 3, 3] float32 stride=[1, 1] ...".
   std::string describe() const;
 
@@ -68,6 +76,7 @@ class FUSIBLE_API PackedContraction : public torch::CustomClassHolder {
     std::unique_ptr<PackedState> state;
   };
   ContractionSpec spec_;
+  std::vector<Choice> here_;  // the choices for this machine
   mutable std::array<Slot, static_cast<size_t>(PackedFor::count)> slots_;
 };
 

@@ -47,6 +47,7 @@ SavedState save_state(const ContractionSpec& spec) {
   lists.insert("folded_operands", present);
   strings.insert("padding_mode", spec.padding_mode);
   strings.insert("folded_ops", spec.folded_ops);
+  if (!spec.choices.empty()) strings.insert("choices", print_choices(spec.choices));
   return {kStateVersion, tensors, lists, strings};
 }
 
@@ -88,6 +89,7 @@ ContractionSpec load_state(const SavedState& state) {
   }
   spec.padding_mode = text("padding_mode");
   spec.folded_ops = text("folded_ops");
+  spec.choices = parse_choices(text("choices"));
   return spec;
 }
 

@@ -142,14 +142,13 @@ class Decider {
       finding->candidate = candidate_of(view.root);
       decision_.findings.push_back(std::move(*finding));
     }
-    if (declined_.count({method_.name, facts_.order(view.root)})) {
+    if (const auto found = declined_.find({method_.name, facts_.order(view.root)}); found != declined_.end()) {
       for (const auto& step : chain.steps) {
         for (Node* node : step.nodes) {
-          if (Verdict* verdict = verdict_of(node)) verdict->code = codes::verification_failed.id;
+          if (Verdict* verdict = verdict_of(node)) verdict->code = found->second.code.id;
         }
       }
-      return decline(view.root, pattern, {codes::verification_failed, "the original's result on the example inputs", "a different one",
-                                          "report it with the model: the sequence runs unfused", {}});
+      return decline(view.root, pattern, found->second);
     }
     if (is_suppressed(pattern)) {
       for (Node* node : chain.nodes()) {
@@ -176,8 +175,7 @@ class Decider {
       const std::string name = node->kind().toUnqualString();
       if (is_suppressed(name)) return;
       auto read = read_recurrence(node, facts_);
-      if (read.value && declined_.count({method_.name, facts_.order(node)}))
-        read.decline = Decline{codes::verification_failed, "the original's result on the example inputs", "a different one", "report it with the model", {}};
+      if (const auto found = declined_.find({method_.name, facts_.order(node)}); read.value && found != declined_.end()) read.decline = found->second;
       if (read.decline) return decline(node, name, *read.decline);
       decision_.recurrences.push_back(std::move(*read.value));
     });

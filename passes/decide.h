@@ -1,7 +1,6 @@
 #pragma once
 
 #include <map>
-#include <set>
 #include <vector>
 
 #include "passes/chain.h"
@@ -22,8 +21,10 @@ struct Decision {
   std::vector<Finding> findings;
 };
 
-// What verify found guilty, by method and position of the anchor, root or node.
-using Declined = std::set<std::pair<std::string, int>>;
+// Method and position of an anchor, root or node.
+using Place = std::pair<std::string, int>;
+// What a run found: sequences that change the result (verify) or do not pay (tune).
+using Declined = std::map<Place, Decline>;
 
 // One verdict per candidate of the method, into `verdicts` (when the method is treated).
 Decision decide(const Model& model, const MethodGraph& method, const Facts& facts, const patterns::Matcher& matcher, const Options& options,

@@ -90,18 +90,18 @@ std::vector<Node*> nodes_of(const MethodGraph& method) {
 
 }  // namespace
 
-std::optional<Trial> trial_of(const Finding& finding) {
+std::optional<FixTrial> trial_of(const Finding& finding) {
   const std::string code = finding.code.id;
-  if (code == codes::training_batch_norm.id) return Trial{true, nullptr, nullptr};
-  if (code == codes::strict_numerics.id) return Trial{false, [](Options& options) { options.strict = false; }, nullptr};
-  if (code == codes::target_lacks_operator.id) return Trial{false, [](Options& options) { options.target = "cpu"; }, nullptr};
+  if (code == codes::training_batch_norm.id) return FixTrial{true, nullptr, nullptr};
+  if (code == codes::strict_numerics.id) return FixTrial{false, [](Options& options) { options.strict = false; }, nullptr};
+  if (code == codes::target_lacks_operator.id) return FixTrial{false, [](Options& options) { options.target = "cpu"; }, nullptr};
   if (finding.blocked.empty()) return std::nullopt;
   static const std::map<std::string, bool (*)(const Finding&)> edits{
       {codes::second_use.id, share_the_result}, {codes::graph_output.id, share_the_result}, {codes::wrong_order.id, swap_with_producer},
       {codes::view_between.id, swap_with_between}, {codes::intervening_op.id, swap_with_between}, {codes::unknown_op.id, swap_with_between},
       {codes::in_place_on_other.id, swap_operands}, {codes::alpha_not_one.id, scale_before}, {codes::mutation_between.id, write_later}};
   const auto edit = edits.find(code);
-  return edit == edits.end() ? std::nullopt : std::make_optional(Trial{false, nullptr, edit->second});
+  return edit == edits.end() ? std::nullopt : std::make_optional(FixTrial{false, nullptr, edit->second});
 }
 
 std::optional<Finding> same_place(const Finding& finding, const MethodGraph& here, const MethodGraph& there) {

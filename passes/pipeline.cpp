@@ -6,12 +6,14 @@
 #include "passes/fixes.h"
 #include "passes/install.h"
 #include "passes/layout.h"
+#include "passes/marks.h"
 #include "passes/normalize/normalize.h"
 #include "passes/regions.h"
 #include "passes/report_notes.h"
 #include "passes/rewrite.h"
 #include "passes/sample.h"
 #include "passes/stopwatch.h"
+#include "passes/tune.h"
 #include "passes/verify.h"
 
 namespace fusible {
@@ -106,7 +108,7 @@ class FixCheck {
  private:
   static constexpr std::size_t kMostTrials = 16;  // each decides on the whole model once more
 
-  bool works(const Finding& finding, const Trial& trial, std::size_t method) const {
+  bool works(const Finding& finding, const FixTrial& trial, std::size_t method) const {
     Stopwatch unheard{Options{}};
     Options options = options_;
     options.progress = nullptr;
@@ -183,34 +185,60 @@ Report report_of(const Analysis& analysis, const Options& options, const pattern
   return report;
 }
 
-Fused apply(Analysis& analysis, const Options& options, Stopwatch& clock) {
-  Module fused = analysis.model.source;
-  if (analysis.model.opaque.empty()) {
-    clock.stage("rewrite", 0.5);
-    PackedStore store;
-    for (std::size_t m = 0; m < analysis.model.methods.size(); ++m) {
-      rewrite(analysis.model.methods[m], analysis.decisions[m], options, store);
-      forget_dead(analysis.model, analysis.model.methods[m]);
-    }
-    clock.stage("regions", 0.6);
-    Regions regions;
-    for (auto& method : analysis.model.methods) {
-      form_regions(analysis.model, method, store, regions);
-      forget_dead(analysis.model, method);
-    }
-    clock.stage("layout", 0.65);
-    for (auto& method : analysis.model.methods) choose_layout(method, store.objects());
-    clock.stage("install", 0.7);
-    fused = install(analysis.model, store, regions);
-  } else {
-    fused = copy_whole(analysis.model.source);
+Built apply(Analysis&& analysis, const Options& options, Stopwatch& clock) {
+  Built built;
+  if (!analysis.model.opaque.empty()) {
+    built.module = copy_whole(analysis.model.source);
+    return built;
   }
-  return {fused, {}};
+  std::vector<std::vector<Sequence>> sequences(analysis.model.methods.size());
+  for (std::size_t m = 0; options.tune && m < sequences.size(); ++m)
+    for (const auto& chain : analysis.decisions[m].chains) {
+      const auto& method = analysis.model.methods[m];
+      sequences[m].push_back({{method.name, analysis.facts[m]->order(chain.anchor)}, site_of(chain.anchor, method.name), chain.pattern(), "", nullptr});
+    }
+  clock.stage("rewrite", 0.5);
+  PackedStore store;
+  for (std::size_t m = 0; m < analysis.model.methods.size(); ++m) {
+    rewrite(analysis.model.methods[m], analysis.decisions[m], options, store);
+    forget_dead(analysis.model, analysis.model.methods[m]);
+  }
+  clock.stage("regions", 0.6);
+  for (auto& method : analysis.model.methods) {
+    form_regions(analysis.model, method, store, built.regions);
+    forget_dead(analysis.model, method);
+  }
+  clock.stage("layout", 0.65);
+  for (auto& method : analysis.model.methods) choose_layout(method, store.objects());
+  clock.stage("install", 0.7);
+  built.module = install(analysis.model, store, built.regions);
+  for (std::size_t m = 0; m < sequences.size(); ++m)
+    for (std::size_t c = 0; c < sequences[m].size(); ++c) {
+      Sequence& sequence = built.sequences.emplace_back(std::move(sequences[m][c]));
+      const auto& chain = analysis.decisions[m].chains[c];
+      sequence.attribute = store.add(chain.spec, affines_of(chain));  // is there already
+      sequence.contraction = store.objects().at(sequence.attribute);
+    }
+  return built;
+}
+
+// Nothing is fused; marks tell of the sequences.
+Module marked_original(Analysis&& analysis, const std::map<Place, int>& owner) {
+  for (std::size_t m = 0; m < analysis.decisions.size(); ++m) {
+    std::unordered_map<const Node*, int> owners;
+    for (const auto& chain : analysis.decisions[m].chains) {
+      const auto found = owner.find({analysis.model.methods[m].name, analysis.facts[m]->order(chain.anchor)});
+      if (found == owner.end()) continue;
+      for (const Node* node : chain.nodes()) owners[node] = found->second;
+    }
+    mark(*analysis.model.methods[m].graph, [&](const Node* node) { return owners.count(node) ? owners.at(node) : kNobody; });
+  }
+  return install(analysis.model, {}, {});
 }
 
 // The rules and chains that an analysis would apply, in a fixed order: what bisection halves.
-std::vector<std::pair<std::string, int>> identities(const Analysis& analysis) {
-  std::vector<std::pair<std::string, int>> all;
+std::vector<Place> identities(const Analysis& analysis) {
+  std::vector<Place> all;
   for (std::size_t m = 0; m < analysis.decisions.size(); ++m) {
     for (const auto& rule : analysis.decisions[m].rules) all.emplace_back(analysis.model.methods[m].name, analysis.facts[m]->order(rule.match.root));
     for (const auto& chain : analysis.decisions[m].chains) all.emplace_back(analysis.model.methods[m].name, analysis.facts[m]->order(chain.anchor));
@@ -235,21 +263,24 @@ class Verifier {
       while (high - low > 1) {
         const std::size_t middle = (low + high) / 2;
         Declined trial = found;
-        trial.insert(all.begin() + middle, all.end());
+        for (std::size_t i = middle; i < all.size(); ++i) trial.emplace(all[i], changes_the_result());
         std::string ignored;
         (differs(trial, ignored) ? high : low) = middle;
       }
-      if (!found.insert(all[low]).second) break;
+      if (!found.emplace(all[low], changes_the_result()).second) break;
     }
     return found;
   }
 
  private:
+  static Decline changes_the_result() {
+    return {codes::verification_failed, "the original's result on the example inputs", "a different one", "report it with the model: the sequence runs unfused", {}};
+  }
+
   bool differs(const Declined& declined, std::string& why) {
-    auto analysis = analyse(module_, options_, matcher_, declined, clock_);
-    auto fused = apply(analysis, options_, clock_);
+    const auto built = apply(analyse(module_, options_, matcher_, declined, clock_), options_, clock_);
     clock_.stage("verify", 0.8);
-    const auto comparison = compare(module_, fused.module, *options_.example_inputs);
+    const auto comparison = compare(module_, built.module, *options_.example_inputs);
     if (comparison.outcome != Comparison::Outcome::different) return false;
     why = comparison.why;
     return true;
@@ -286,31 +317,46 @@ Report lint_new(const Module& module, const Options& options, Stopwatch& clock) 
   return result;
 }
 
-Fused fuse_new(const Module& module, const Options& options, Stopwatch& clock) {
+Tuned tuned_for(const Module& module, const Options& options, const patterns::Matcher& matcher, Declined& declined, Stopwatch& clock, Timing* timing) {
+  Clock measured(*options.example_inputs, [&] { clock.stage("tune", 0.85); });
+  const auto fused = [&](const Declined& without) { return apply(analyse(module, options, matcher, without, clock), options, clock); };
+  const auto marked = [&](const Declined& without, const std::map<Place, int>& owner) {
+    return marked_original(analyse(module, options, matcher, without, clock), owner);
+  };
+  return tune({module, fused, marked}, declined, timing ? *timing : measured);
+}
+
+Fused fuse_new(const Module& module, const Options& options, Stopwatch& clock, Timing* timing) {
   const bool verify = wants_verify(module, options);
   const auto held = matcher_for(options);
   const patterns::Matcher& matcher = *held;
   Declined declined;
   std::string why, unverifiable;
   if (verify) {
-    const auto trial = [&] {
-      auto analysis = analyse(module, options, matcher, {}, clock);
-      return apply(analysis, options, clock).module;
-    }();
+    const Module trial = apply(analyse(module, options, matcher, {}, clock), options, clock).module;
     clock.stage("verify", 0.8);
     const auto comparison = compare(module, trial, *options.example_inputs);
     if (comparison.outcome == Comparison::Outcome::unverifiable) unverifiable = comparison.why;
     if (comparison.outcome == Comparison::Outcome::different) declined = Verifier(module, options, matcher, clock).guilty(why);
   }
+  Tuned tuned;
+  if (options.tune) tuned = tuned_for(module, options, matcher, declined, clock, timing);
   auto analysis = analyse(module, options, matcher, declined, clock);
   Report result = report_of(analysis, options, matcher, clock, /*linting=*/false);  // before the rewrite: findings point into the graphs
-  Fused fused = apply(analysis, options, clock);
+  const Built built = apply(std::move(analysis), options, clock);
+  carry(tuned, built);
+  if (verify && !tuned.choices.empty()) {
+    clock.stage("verify", 0.9);
+    // Every way gives what the operators one by one give, so this finds a fault of ours: it costs the choices, not the result.
+    if (compare(module, built.module, *options.example_inputs).outcome == Comparison::Outcome::different) forget(tuned, built);
+  }
+  if (options.tune) result.tuning = tuned.report;
   clock.stage("report", 0.95);
   add_verify_notes(result, unverifiable, why);
   clock.finish();
   result.timings_ms = clock.timings();
-  set_report(fused.module, result.to_json());
-  fused.report = std::move(result);
+  Fused fused{built.module, std::move(result)};
+  set_report(fused.module, fused.report.to_json());
   return fused;
 }
 
@@ -326,11 +372,16 @@ Report lint(const Module& module, const Options& options) {
   return clock.watch("lint", [&] { return lint_new(module, options, clock); });
 }
 
-Fused fuse(const Module& module, const Options& options) {
-  if (auto stored = report(module)) return {module, *stored};
+Fused fuse(const Module& module, const Options& options, Timing* timing) {
   Stopwatch clock(options);
-  return clock.watch("fuse", [&] { return fuse_new(module, options, clock); });
+  return clock.watch("fuse", [&] {
+    if (options.tune) check_tune(module, options);
+    if (auto stored = report(module)) return options.tune ? tuned_again({module, *stored}, options, clock, timing) : Fused{module, *stored};
+    return fuse_new(module, options, clock, timing);
+  });
 }
+
+Fused fuse(const Module& module, const Options& options) { return fuse(module, options, nullptr); }
 
 std::optional<Report> report(const Module& module) {
   if (!module.hasattr(kReportAttribute)) return std::nullopt;

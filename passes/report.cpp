@@ -20,6 +20,8 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Benefit, bytes, flops, ns, basis)
 // With defaults: reports of an older version have no candidate_sites.
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Diagnostic, code, name, severity, kind, message, needed, found, did, help, pattern, matched, steps, fix,
                                                 sites, related, candidates, candidate_sites, fingerprint, benefit, suppressed)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(TunedSequence, site, pattern, shape, way, instead_of, gain, low)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Tuning, machine, threads, rounds, ratio, low, sequences)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Counts, candidates, fused, declined, suppressed)
 
 namespace {
@@ -38,13 +40,14 @@ Counts Report::counts() const {
 }
 
 std::string Report::to_json() const {
-  const json document{{"schema", kSchema},
-                      {"tool", {{"name", "fusible"}, {"version", version()}}},
-                      {"torch", torch_version},
-                      {"model", {{"path", model}, {"origin", origin}, {"methods", methods}}},
-                      {"counts", counts()},
-                      {"diagnostics", diagnostics},
-                      {"timings_ms", timings_ms}};
+  json document{{"schema", kSchema},
+                {"tool", {{"name", "fusible"}, {"version", version()}}},
+                {"torch", torch_version},
+                {"model", {{"path", model}, {"origin", origin}, {"methods", methods}}},
+                {"counts", counts()},
+                {"diagnostics", diagnostics},
+                {"timings_ms", timings_ms}};
+  if (tuning) document["tuning"] = *tuning;
   // A path or an excerpt may hold bytes that are no UTF-8: they are replaced, never thrown.
   const auto text_of = [](const json& value) { return value.dump(-1, ' ', false, json::error_handler_t::replace); };
   // "verdicts" is the last key by the alphabet. There may be thousands: one at a time is in memory as JSON.
@@ -70,6 +73,7 @@ Report Report::from_json(const std::string& text) {
     document.at("verdicts").get_to(report.verdicts);
     document.at("diagnostics").get_to(report.diagnostics);
     document.at("timings_ms").get_to(report.timings_ms);
+    if (document.contains("tuning")) report.tuning = document.at("tuning").get<Tuning>();
     return report;
   } catch (const json::exception& error) {
     throw Error(std::string("a fusible report in JSON was needed, found text that is none: ") + error.what());
@@ -88,6 +92,7 @@ std::string Report::to_string() const {
     text << '\n';
   }
   text << n.candidates << " candidates: " << n.fused << " fused, " << n.declined << " declined, " << n.suppressed << " suppressed\n";
+  if (tuning) text << "tuned for " << tuning->machine << ", " << tuning->threads << " threads: " << tuning->sequences.size() << " kernels chosen by measurement\n";
   return text.str();
 }
 

@@ -14,14 +14,6 @@ namespace {
 
 namespace prim = torch::jit::prim;
 
-std::vector<Affine> affines_of(const Chain& chain) {
-  std::vector<Affine> affines;
-  for (const auto& step : chain.steps) {
-    if (step.affine) affines.push_back(*step.affine);
-  }
-  return affines;
-}
-
 // self.NAME at the top of the graph, once.
 Value* packed_attribute(Graph& graph, const std::string& name, std::map<std::string, Value*>& known) {
   Value*& value = known[name];
@@ -50,6 +42,14 @@ void emit_recurrence(Graph& graph, const AcceptedRecurrence& recurrence, PackedS
 }
 
 }  // namespace
+
+std::vector<Affine> affines_of(const Chain& chain) {
+  std::vector<Affine> affines;
+  for (const auto& step : chain.steps) {
+    if (step.affine) affines.push_back(*step.affine);
+  }
+  return affines;
+}
 
 // The module that will own the attribute is built later (install.cpp), so the node is spelled out.
 Value* root_attribute(Graph& graph, const std::string& name, const c10::TypePtr& type) {

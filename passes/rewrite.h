@@ -34,6 +34,9 @@ struct SequenceFailed : std::runtime_error {
 // Applies a decision: every chain becomes one operator at its root, then what it replaced is removed. Throws SequenceFailed.
 void rewrite(MethodGraph& method, const Decision& decision, const Options& options, PackedStore& store);
 
+// The affine steps of a chain, which are folded into its weights.
+std::vector<Affine> affines_of(const Chain& chain);
+
 // What stands for the results of the chains that were rewritten already: inputs and operands of others.
 class Results {
  public:

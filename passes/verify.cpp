@@ -58,8 +58,7 @@ struct Outcome {
 
 Outcome run(torch::jit::Module module, const std::vector<IValue>& inputs, const at::Tensor& random_state) {
   Outcome outcome;
-  InputCloner cloner;
-  for (const auto& input : inputs) outcome.inputs.push_back(cloner.clone(input));
+  outcome.inputs = cloned(inputs);
   auto generator = at::detail::getDefaultCPUGenerator();
   generator.set_state(random_state);
   try {
@@ -197,6 +196,13 @@ std::string outcomes_differ(const Outcome& original, const Outcome& fused, const
 }
 
 }  // namespace
+
+std::vector<IValue> cloned(const std::vector<IValue>& inputs) {
+  InputCloner cloner;
+  std::vector<IValue> copies;
+  for (const auto& input : inputs) copies.push_back(cloner.clone(input));
+  return copies;
+}
 
 Comparison compare(const torch::jit::Module& original, const torch::jit::Module& fused, const std::vector<IValue>& inputs) {
   at::NoGradGuard no_grad;

@@ -13,6 +13,9 @@ struct Comparison {
   std::string why;  // one clause: what differed, or why it cannot be told
 };
 
+// With the strides, overlap and sharing of the originals.
+std::vector<c10::IValue> cloned(const std::vector<c10::IValue>& inputs);
+
 // Runs copies of both modules on clones of `inputs` with the same random state. The reference is the original in float64 where that
 // runs: accepted when err(fused) <= 4 err(original) + 8 eps max|y|, with equal dtypes, shapes, observable strides and NaN masks, equal
 // mutation of the inputs, and the same exception type.

@@ -32,6 +32,7 @@ struct Options {
   std::vector<std::string> patterns;           // texts of further pattern files
   std::optional<std::vector<c10::IValue>> example_inputs;
   bool sample = false;                         // lint measures what missed fusions would save; needs shapes: example_inputs, or a traced module
+  bool tune = false;                           // fuse measures on this machine with its threads of now; needs example_inputs
   std::string model_path;                      // for the report only
   bool mapped_from_cuda = false;               // the archive was saved on CUDA and loaded onto the CPU; for the report only
   std::function<void(const std::string& stage, double share)> progress;
@@ -43,6 +44,8 @@ struct Fused {
 };
 
 // Returns a fused private copy; `module` is unchanged. Throws Error when `module` is in training mode or has no method to treat.
+// With options.tune the copy remembers per contraction and shape which kernel was fastest, and what loses to the original is left as it was; of a
+// module that was fused already the copy is tuned for this machine, too.
 FUSIBLE_API Fused fuse(const torch::jit::Module& module, const Options& options = {});
 // What fuse would do; changes nothing and does not run the model. With options.sample torch's operators of the sequences that were not fused
 // are run, each sequence by itself on random tensors; throws Error when no shapes are known.

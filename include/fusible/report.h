@@ -91,6 +91,26 @@ struct Diagnostic {
   bool suppressed = false;
 };
 
+// A sequence that runs another way than the cost model would let it, for inputs of one shape.
+struct TunedSequence {
+  Site site;
+  std::string pattern;
+  std::string shape;       // "1x64x56x56 region"
+  std::string way;         // "panels", "onednn" or "aten"
+  std::string instead_of;
+  double gain = 0;         // time of what the cost model takes / time of this way: median
+  double low = 0;          // 10th percentile
+};
+
+struct Tuning {
+  std::string machine;
+  int threads = 0;
+  int rounds = 0;
+  double ratio = 0;        // of the whole model, original / fused: median; 0: not measured
+  double low = 0;          // 10th percentile
+  std::vector<TunedSequence> sequences;
+};
+
 struct Counts {
   int candidates = 0;
   int fused = 0;
@@ -106,6 +126,7 @@ struct Report {
   std::vector<Verdict> verdicts;
   std::vector<Diagnostic> diagnostics;
   std::map<std::string, double> timings_ms;  // per stage
+  std::optional<Tuning> tuning;              // when it was tuned
 
   FUSIBLE_API Counts counts() const;
   FUSIBLE_API std::string to_json() const;              // schema 1, docs/report-schema.md

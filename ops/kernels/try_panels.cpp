@@ -12,9 +12,6 @@ using kernels::Operand;
 using kernels::PackedWeights;
 using kernels::Pixels;
 
-// Below this many multiply-adds the first packing and the chain's set-up cost more than they give.
-constexpr std::int64_t kLeastWork = 1 << 14;
-
 bool is_nhwc(const at::Tensor& x) {
   return x.dim() == 4 && x.is_contiguous(at::MemoryFormat::ChannelsLast) && x.suggest_memory_format() == at::MemoryFormat::ChannelsLast;
 }
@@ -45,7 +42,7 @@ const PackedWeights& kernels::packed_weights(const PackedContraction& contractio
 }
 
 bool try_panels(const at::Tensor& x, const ContractionSpec& spec, const PackedContraction* packed, const PostOps& chain,
-                at::TensorList operands, at::Tensor& y) {
+                at::TensorList operands, at::Tensor& y, std::int64_t most_work) {
   if (!packed || x.scalar_type() != at::kFloat || !x.device().is_cpu() || x.layout() != at::kStrided || x.numel() == 0 ||
       !PackedWeights::takes(spec))
     return false;
@@ -55,7 +52,7 @@ bool try_panels(const at::Tensor& x, const ContractionSpec& spec, const PackedCo
   const PackedWeights& weights = kernels::packed_weights(*packed);
   const Pixels out = weights.out_pixels(*pixels);
   const std::int64_t rows = out.height * out.width;
-  if (rows <= 0 || rows * out.images * spec.weight.numel() < kLeastWork) return false;
+  if (rows <= 0 || rows * out.images * spec.weight.numel() >= most_work) return false;
   kernels::View view;
   view.sizes = x.sizes().vec();
   if (linear) {

@@ -168,8 +168,10 @@ std::vector<at::Tensor> Plan::run(at::TensorList inputs) const {
                                      : at::empty_strided(output.sizes, output.strides, at::TensorOptions(output.dtype)));
   const Arena arena(bytes_);
   Frame frame(*this, inputs, arena.data(), results);
+  Trial* const trial = Trial::current();
   for (size_t i = 0; i < steps_.size(); ++i) {
-    if (steps_[i]) steps_[i]->run(frame);
+    if (steps_[i] && trial) trial->watch(steps_[i]->contractions(), [&] { steps_[i]->run(frame); });
+    else if (steps_[i]) steps_[i]->run(frame);
     for (std::int64_t r : dying_[i]) frame.drop(r);
   }
   for (size_t o = 0; o < outputs_.size(); ++o)

@@ -8,6 +8,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "ops/region/region.h"
+#include "ops/trial.h"
 
 namespace fusible {
 
@@ -46,6 +47,8 @@ class Step {
  public:
   virtual ~Step() = default;
   virtual void run(Frame& frame) const = 0;
+  // The contractions that it runs and their inputs, for those who watch (trial.h).
+  virtual std::vector<Trial::Met> contractions() const { return {}; }
   // Arena floats that only this step needs.
   virtual std::int64_t scratch_floats() const { return 0; }
   virtual const char* name() const { return "loop nest"; }

@@ -185,6 +185,7 @@ std::shared_ptr<const Plan> Region::plan_for(at::TensorList inputs) const {
       signature.push_back(inputs[i].item<std::int64_t>());
     else
       append(signature, inputs[i]);
+  if (const Trial* trial = Trial::current()) signature.push_back(trial->asked ? static_cast<std::int64_t>(*trial->asked) : -1);
   {
     std::lock_guard lock(mutex_);
     for (auto found = plans_.begin(); found != plans_.end(); ++found)
@@ -202,6 +203,11 @@ std::shared_ptr<const Plan> Region::plan_for(at::TensorList inputs) const {
   plans_.push_front({std::move(signature), plan});
   if (plans_.size() > kMostPlans) plans_.pop_back();
   return plan;
+}
+
+void Region::forget_plans() {
+  std::lock_guard lock(mutex_);
+  plans_.clear();
 }
 
 bool Region::may_plan(at::TensorList inputs) const {

@@ -92,6 +92,8 @@ class FUSIBLE_API Region : public torch::CustomClassHolder {
   std::vector<std::string> explain(at::TensorList inputs) const;
   // Of all instructions, each once.
   std::vector<c10::intrusive_ptr<PackedContraction>> contractions() const { return std::get<4>(save()); }
+  // Plans are made anew: choices of its contractions have changed.
+  void forget_plans();
   // One instruction per line, as save() writes them.
   std::string print() const;
 

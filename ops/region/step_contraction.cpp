@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include "ops/cost_model.h"
 #include "ops/forward.h"
 #include "ops/kernels/try_panels.h"
 #include "ops/reference.h"
@@ -14,14 +15,15 @@ using kernels::PackedWeights;
 using kernels::Pixels;
 
 ContractionStep::ContractionStep(c10::intrusive_ptr<PackedContraction> contraction, Chain chain, std::vector<From> operands, From x, std::int64_t y,
-                                 Pixels pixels)
+                                 Pixels pixels, CallShape shape)
     : contraction_(std::move(contraction)),
       weights_(kernels::packed_weights(*contraction_)),
       chain_(std::move(chain)),
       operands_(std::move(operands)),
       x_(x),
       y_(y),
-      pixels_(pixels) {
+      pixels_(pixels),
+      shape_(std::move(shape)) {
   const Pixels out = weights_.out_pixels(pixels_);
   collapse_ = chain_.rows_collapse(out.height * out.width);
 }
@@ -69,6 +71,13 @@ std::unique_ptr<Step> make_contraction(Making& making) {
     pixels = {in.sizes[0], in.sizes[2], in.sizes[3], in.pixel_stride() ? in.pixel_stride() : in.sizes[1], false};
   }
   if (result.sizes() != at::IntArrayRef(contraction_sizes(making.registers[x], spec))) return nullptr;  // an operand of the chain enlarges it
+  CallShape shape{in.sizes, CallShape::Layout::region};
+  const Trial* const trial = Trial::current();
+  std::optional<Way> way = trial && trial->asked ? trial->asked : contraction->choice(shape);
+  if (!way && result.numel() / spec.out_channels() * spec.weight.numel() >= most_for_panels(spec)) way = Way::aten;
+  // One channel is both layouts at once: torch 2.13's conv2d computes wrong numbers from a channels_last image of one channel.
+  const bool one_channel = !linear && (spec.weight.size(1) * spec.groups == 1 || spec.out_channels() == 1);
+  if (way && *way != Way::panels && !one_channel) return make_operator(making, *way, std::move(shape));
   const Form form = linear ? Form::dense : Form::nhwc;
   kernels::View view{result.sizes().vec(), linear ? result.dim() - 1 : 1};
   const Argument& list = making.instruction.arguments[3];
@@ -88,7 +97,7 @@ std::unique_ptr<Step> make_contraction(Making& making) {
   if (!chain) return nullptr;
   making.made_form = form;
   return std::make_unique<ContractionStep>(contraction, std::move(*chain), std::move(operands), ContractionStep::From{x, form},
-                                           making.instruction.result, pixels);
+                                           making.instruction.result, pixels, std::move(shape));
 }
 
 }  // namespace fusible

@@ -19,8 +19,9 @@ class ContractionStep : public Step {
   };
 
   ContractionStep(c10::intrusive_ptr<PackedContraction> contraction, kernels::Chain chain, std::vector<From> operands, From x, std::int64_t y,
-                  kernels::Pixels pixels);
+                  kernels::Pixels pixels, CallShape shape);
   void run(Frame& frame) const override;
+  std::vector<Trial::Met> contractions() const override { return {{contraction_.get(), shape_}}; }
   bool writes_pixels() const override { return x_.form == Form::nhwc; }
   std::int64_t scratch_floats() const override { return weights_.scratch_floats(pixels_); }
 
@@ -43,7 +44,11 @@ class ContractionStep : public Step {
   From x_;
   std::int64_t y_;
   kernels::Pixels pixels_;
+  CallShape shape_;
   bool collapse_;
 };
+
+// fusible::conv or fusible::linear by the operator's own code, for a way that is not the loop nests.
+std::unique_ptr<Step> make_operator(const Making& making, Way way, CallShape shape);
 
 }  // namespace fusible

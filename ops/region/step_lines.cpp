@@ -69,6 +69,12 @@ class LinesStep : public Step {
 
   const char* name() const override { return "loop nest, line by line"; }
 
+  std::vector<Trial::Met> contractions() const override {
+    std::vector<Trial::Met> met;
+    for (const ContractionStep* step : geometry_.steps) met.push_back(step->contractions()[0]);
+    return met;
+  }
+
   std::int64_t scratch_floats() const override { return geometry_.steps.front()->scratch_floats(); }
 
   void run(Frame& frame) const override {

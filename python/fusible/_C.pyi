@@ -13,6 +13,7 @@ class Options(TypedDict):
     ignore: list[str]
     patterns: list[str]
     sample: bool
+    tune: bool
     model_path: str
     progress: Callable[[str, float], None] | None
 

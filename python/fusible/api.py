@@ -59,18 +59,21 @@ def _pattern_text(path_or_text: str | os.PathLike[str]) -> str:
 def fuse(module: torch.jit.ScriptModule, example_inputs: tuple[Any, ...] | None = None, *, methods: Sequence[str] | None = None,
          target: str = "cpu", strict: bool = False, verify: bool | None = None, select: Sequence[str] | None = None,
          ignore: Sequence[str] | None = None, patterns: Sequence[str | os.PathLike[str]] | None = None,
-         progress: Progress | None = None) -> torch.jit.ScriptModule:
+         tune: bool = False, progress: Progress | None = None) -> torch.jit.ScriptModule:
     """Returns a fused copy of `module`; `module` is not changed.
 
     `module`: scripted, traced, frozen or loaded, in eval mode. `example_inputs`: inputs of forward; with them the result is compared with
     the original (`verify`), and a sequence that changes it is declined. `methods`: those to treat; default forward and the exported ones.
     `target`: "cpu" (fusible operators) or "aten" (stock operators only). `strict`: only exact rewrites, no weight folds.
     `select`, `ignore`: prefixes of patterns ("conv+batch_norm") or codes ("FUS2"). `patterns`: further pattern files or texts.
+    `tune`: measure on `example_inputs`, on this machine with torch's number of threads; the result remembers which kernel was fastest for each
+    operator, and what loses to the original is left as it was (docs/tuning.md). It takes some dozens of runs of the model. A module that was fused
+    before is tuned for this machine, too.
     Raises FusibleError on unusable input; a sequence that cannot be fused is never an error, ``fusible.report(fused)`` explains it.
     """
     scripted = _scripted(module)
     options = _options(example_inputs, methods=methods, target=target, strict=strict, verify=verify, select=select, ignore=ignore,
-                       patterns=patterns, progress=logs.stages("fuse", progress), sample=False, model_path="")
+                       patterns=patterns, progress=logs.stages("fuse", progress), sample=False, tune=tune, model_path="")
     fused = FusedModule.of(_C.fuse(scripted._c, options))
     logs.findings("fuse", lambda: report(fused))
     return fused
@@ -100,7 +103,7 @@ def lint(module_or_path: torch.jit.ScriptModule | str | os.PathLike[str], exampl
     path = module_or_path if isinstance(module_or_path, (str, os.PathLike)) else None
     scripted = load_archive(Path(path), trust, mapped=True) if path is not None else _scripted(module_or_path)
     options = _options(example_inputs, methods=methods, target=target, strict=strict, verify=verify, select=select, ignore=ignore,
-                       patterns=patterns, progress=logs.stages("lint", progress), sample=sample, model_path=str(path or ""))
+                       patterns=patterns, progress=logs.stages("lint", progress), sample=sample, tune=False, model_path=str(path or ""))
     found = Report.from_json(_C.lint(scripted._c, options))
     logs.findings("lint", lambda: found)
     return found

@@ -54,6 +54,7 @@ fusible::Options options_of(const Module& module, const py::dict& given) {
   options.ignore = given["ignore"].cast<std::vector<std::string>>();
   options.patterns = given["patterns"].cast<std::vector<std::string>>();
   options.sample = given["sample"].cast<bool>();
+  options.tune = given["tune"].cast<bool>();
   options.model_path = given["model_path"].cast<std::string>();
   if (!given["verify"].is_none()) options.verify = given["verify"].cast<bool>();
   if (!given["example_inputs"].is_none()) options.example_inputs = inputs_of(module, given["example_inputs"].cast<py::tuple>(), options.methods);

@@ -131,6 +131,48 @@ class Diagnostic:
 
 
 @dataclass(frozen=True)
+class TunedSequence:
+    """A sequence that runs another way than the cost model would let it, for inputs of one shape."""
+
+    site: Site
+    pattern: str
+    shape: str
+    way: str
+    instead_of: str
+    gain: float
+    low: float
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> TunedSequence:
+        return cls(**{**data, "site": Site.from_dict(data["site"])})
+
+    def __str__(self) -> str:
+        name = self.site.module_path or self.pattern
+        return f"{name} {self.shape}: {self.way} instead of {self.instead_of}, {self.gain:.2f}x (10th percentile {self.low:.2f}x)"
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What `tune` measured, and on which machine. `ratio` is original / fused of the whole model, 0 when it was not measured."""
+
+    machine: str
+    threads: int
+    rounds: int
+    ratio: float
+    low: float
+    sequences: tuple[TunedSequence, ...]
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Tuning:
+        return cls(**{**data, "sequences": tuple(TunedSequence.from_dict(s) for s in data["sequences"])})
+
+    def __str__(self) -> str:
+        count = len(self.sequences)
+        whole = f"; the model runs at {self.ratio:.2f}x of the original (10th percentile {self.low:.2f}x)" if self.ratio else ""
+        return f"tuned for {self.machine}, {self.threads} thread{'s' * (self.threads != 1)}: {count} kernel{'s' * (count != 1)} chosen by measurement{whole}"
+
+
+@dataclass(frozen=True)
 class Report:
     """What was fused, what was not, and why. ``str(report)`` is the text of ``fusible lint``."""
 
@@ -142,6 +184,7 @@ class Report:
     diagnostics: tuple[Diagnostic, ...]
     timings_ms: dict[str, float] = field(repr=False)
     version: str = ""
+    tuning: Tuning | None = None
 
     @classmethod
     def from_json(cls, text: str) -> Report:
@@ -154,7 +197,8 @@ class Report:
                 torch=data["torch"], model=data["model"]["path"], origin=data["model"]["origin"], methods=tuple(data["model"]["methods"]),
                 verdicts=tuple(Verdict.from_dict(v) for v in data["verdicts"]),
                 diagnostics=tuple(Diagnostic.from_dict(d) for d in data["diagnostics"]),
-                timings_ms=data["timings_ms"], version=data["tool"]["version"])
+                timings_ms=data["timings_ms"], version=data["tool"]["version"],
+                tuning=Tuning.from_dict(data["tuning"]) if "tuning" in data else None)
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"a fusible report in JSON was needed, found text that is none: {error}") from error
 
@@ -180,7 +224,7 @@ class Report:
             "schema": SCHEMA, "tool": {"name": "fusible", "version": self.version}, "torch": self.torch,
             "model": {"path": self.model, "origin": self.origin, "methods": list(self.methods)}, "counts": self.counts,
             "verdicts": [asdict(v) for v in self.verdicts], "diagnostics": [asdict(d) for d in self.diagnostics],
-            "timings_ms": self.timings_ms}
+            "timings_ms": self.timings_ms, **({"tuning": asdict(self.tuning)} if self.tuning else {})}
 
     def to_json(self) -> str:
         return json.dumps(self.to_dict())
@@ -192,7 +236,8 @@ class Report:
         return self._rendered("html")
 
     def __str__(self) -> str:
-        return self._rendered("full")
+        text = self._rendered("full")
+        return "\n".join([text.rstrip("\n"), str(self.tuning), *(f"  {s}" for s in self.tuning.sequences)]) if self.tuning else text
 
     def _rendered(self, name: str) -> str:
         from fusible.render import render

@@ -78,6 +78,8 @@ def test_fuse_over_its_own_input_keeps_a_usable_file(archive, scripted, x, capsy
     (["-o", "{tmp}/f.pt", "--input", "2,x,9"], "1,3,224,224"),
     (["-o", "{tmp}/f.pt", "--input", "2,3:floatish"], "1,3,224,224"),
     (["-o", "{tmp}/f.pt", "--input", "2,3,9,9", "--input", "1"], "at most 1"),
+    (["-o", "{tmp}/f.pt", "--tune"], "--tune: an input to measure with was needed, found none: add --input"),
+    (["-o", "{tmp}/f.pt", "--tune", "--input", "2,3,9,9", "--target", "aten"], "target=\"cpu\" was needed"),
     (["-o", "{tmp}/f.pt", "--target", "gpu"], "invalid choice: 'gpu'"),
     (["-o", "{tmp}/f.pt", "--method", "encode"], "encode"),
     (["-o", "{tmp}/f.pt", "--patterns", "{tmp}/none.fus"], "none.fus"),

@@ -1,4 +1,4 @@
-"""Writes a fused copy of a TorchScript archive. The model is run only when --input asks for verification."""
+"""Writes a fused copy of a TorchScript archive. The model is run only when --input asks for verification, or for measurements with --tune."""
 from __future__ import annotations
 
 import argparse
@@ -10,6 +10,7 @@ from fusible.cli.options import add_fusing, add_selection, fusing, selection
 EXAMPLES = """examples:
   fusible fuse model.pt -o fused.pt
   fusible fuse model.pt -o fused.pt --input 1,3,224,224       verified against the original
+  fusible fuse model.pt -o fused.pt --input 1,3,224,224 --tune   the fastest kernels for this machine and shape, by measurement
   fusible fuse model.pt -o portable.pt --target aten          runs without fusible
 
 OUT.pt is complete or is not there: it is written beside its place and renamed.
@@ -20,6 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="IN.pt", help="a TorchScript archive")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.pt", help="where the fused archive goes")
     parser.add_argument("--no-verify", action="store_true", help="do not compare with the original, even with --input")
+    parser.add_argument("--tune", action="store_true", help="measure on --input: which kernel is fastest on this machine; what loses to the original is left as it is")
     add_fusing(parser)
     add_selection(parser)
 
@@ -28,17 +30,22 @@ def run(arguments: argparse.Namespace) -> int:
     output: Path = arguments.output
     if output.is_dir() or not output.parent.is_dir():
         raise ValueError(f"-o: a file in a folder that exists was needed, found {output}")
+    if arguments.tune and not arguments.input:
+        raise ValueError("--tune: an input to measure with was needed, found none: add --input SHAPE[:DTYPE] for each argument of forward (--input 1,3,224,224)")
     import fusible
     from fusible.cli.progress import progress
 
     options = {**fusing(arguments), **selection(arguments)}
     module = fusible.load(arguments.model, trust=arguments.trust)
     with progress(arguments.model.name) as show:
-        fused = fusible.fuse(module, verify=False if arguments.no_verify else None, progress=show, **options)
+        fused = fusible.fuse(module, verify=False if arguments.no_verify else None, tune=arguments.tune, progress=show, **options)
     fusible.save(fused, output)
-    counts = fusible.report(fused).counts
+    report = fusible.report(fused)
+    counts = report.counts
     size = output.stat().st_size / 2**20
     print(f"{output}: {counts['fused']} of {counts['candidates']} fused, {counts['declined']} declined, {counts['suppressed']} suppressed ({size:.1f} MB)")
+    if report.tuning:
+        print(report.tuning)
     if counts["declined"]:
         print(f"why not: fusible lint {arguments.model}", file=sys.stderr)
     return 0
