@@ -197,7 +197,10 @@ std::shared_ptr<const Plan> Region::plan_for(at::TensorList inputs) const {
   // Else shapes and strides of every register are those of one execution by the operators; two threads may both make the plan. That
   // execution's results are not given out: they may differ from the plan's in the last digit, and every call gives the same bits.
   std::vector<at::Tensor> seen;
-  if (!infer_shapes(*this, inputs, seen)) interpret(inputs, &seen);
+  if (!infer_shapes(*this, inputs, seen)) {
+    const Trial unheard(std::nullopt);  // who watches wants to hear of the plan
+    interpret(inputs, &seen);
+  }
   std::shared_ptr<const Plan> plan = Plan::make(*this, seen);
   std::lock_guard lock(mutex_);
   plans_.push_front({std::move(signature), plan});
