@@ -22,7 +22,7 @@ at::Tensor conv_transpose_cpu(const at::Tensor& x, const Weight& weight, std::st
 }
 
 at::Tensor conv_transpose_reference(const at::Tensor& x, const Weight& weight, std::string_view post_ops, at::TensorList operands) {
-  return reference(x, spec_for(Contraction::conv_transpose, *weight), parse_post_ops(post_ops), operands);
+  return reference(x, spec_for(Contraction::conv_transpose, *weight), weight.get(), parse_post_ops(post_ops), operands);
 }
 
 at::Tensor conv_transpose_meta(const at::Tensor& x, const Weight& weight, std::string_view post_ops, at::TensorList operands) {

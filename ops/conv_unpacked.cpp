@@ -41,7 +41,7 @@ at::Tensor conv_unpacked_reference(const at::Tensor& x, const at::Tensor& weight
                                    bool transposed, Ints output_padding, std::int64_t groups, std::string_view post_ops,
                                    at::TensorList operands) {
   const ContractionSpec spec = spec_of(weight, bias, stride, padding, dilation, transposed, output_padding, groups);
-  return reference(x, spec, parse_post_ops(post_ops), operands);
+  return reference(x, spec, nullptr, parse_post_ops(post_ops), operands);
 }
 
 at::Tensor conv_unpacked_meta(const at::Tensor& x, const at::Tensor& weight, const Bias& bias, Ints stride, Ints padding, Ints dilation,

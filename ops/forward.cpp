@@ -16,11 +16,11 @@ at::Tensor forward_by(std::optional<Way> way, const at::Tensor& x, const Contrac
   const PostOps& chain = parse_post_ops(post_ops);
   // Autocast casts before each operator, which only the sequence of single operators can follow.
   if (x.layout() != at::kStrided || at::autocast::is_autocast_enabled(at::kCPU) || !fold_is_valid(x, spec))
-    return reference(x, spec, chain, operands);
+    return reference(x, spec, packed, chain, operands);
   check_rank(x, spec);
   at::Tensor y;
   if (!try_kernel(way, x, spec, packed, chain, operands, y))
-    y = apply_post_ops_in_place(contract(x, spec, spec.weight, spec.bias), chain, operands);
+    y = apply_post_ops_in_place(contract(x, spec, dense_weight(spec, packed), spec.bias), chain, operands);
   y = with_strides_after(std::move(y), parse_post_ops(spec.folded_ops), spec.folded_operands);
   return with_strides_after(std::move(y), chain, operands);
 }

@@ -15,7 +15,7 @@ std::tuple<at::Tensor, at::Tensor> gru(const at::Tensor& input, const at::Tensor
   const RecurrentSpec& spec = weights->spec();
   TORCH_CHECK(spec.cell == kernels::CellKind::gru, "fusible::gru needs the weights of a GRU, found those of ", weights->describe());
   if (!weights->takes(input, hx))
-    return at::gru(input, hx, spec.weights, spec.biases, spec.layers, /*dropout=*/0.0, /*train=*/false, spec.bidirectional, spec.batch_first);
+    return at::gru(input, hx, weights->kept_dense_weights(), spec.biases, spec.layers, /*dropout=*/0.0, /*train=*/false, spec.bidirectional, spec.batch_first);
   const auto results = weights->run(input, hx);
   return {results[0], results[1]};
 }

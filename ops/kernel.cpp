@@ -12,7 +12,7 @@ Way take(std::optional<Way> asked, const at::Tensor& x, const ContractionSpec& s
          at::TensorList operands, at::Tensor& y) {
   const auto may = [&](Way way) { return asked.value_or(way) == way; };
   if (may(Way::panels) && try_panels(x, spec, packed, chain, operands, y, asked ? kAnyWork : most_for_panels(spec))) return Way::panels;
-  if (may(Way::onednn) && try_onednn(x, spec, chain, operands, y, asked ? 1 : least_for_onednn(spec))) return Way::onednn;
+  if (may(Way::onednn) && try_onednn(x, spec, packed, chain, operands, y, asked ? 1 : least_for_onednn(spec))) return Way::onednn;
   return Way::aten;
 }
 

@@ -22,7 +22,7 @@ at::Tensor linear_cpu(const at::Tensor& x, const Weight& weight, std::string_vie
 }
 
 at::Tensor linear_reference(const at::Tensor& x, const Weight& weight, std::string_view post_ops, at::TensorList operands) {
-  return reference(x, spec_for(Contraction::linear, *weight), parse_post_ops(post_ops), operands);
+  return reference(x, spec_for(Contraction::linear, *weight), weight.get(), parse_post_ops(post_ops), operands);
 }
 
 at::Tensor linear_meta(const at::Tensor& x, const Weight& weight, std::string_view post_ops, at::TensorList operands) {

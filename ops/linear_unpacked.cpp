@@ -29,7 +29,7 @@ at::Tensor linear_unpacked_cpu(const at::Tensor& x, const at::Tensor& weight, co
 
 at::Tensor linear_unpacked_reference(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
                                      std::string_view post_ops, at::TensorList operands) {
-  return reference(x, spec_of(weight, bias), parse_post_ops(post_ops), operands);
+  return reference(x, spec_of(weight, bias), nullptr, parse_post_ops(post_ops), operands);
 }
 
 at::Tensor linear_unpacked_meta(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias, std::string_view post_ops,

@@ -15,7 +15,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> lstm(const at::Tensor& input, at:
   const RecurrentSpec& spec = weights->spec();
   TORCH_CHECK(spec.cell == kernels::CellKind::lstm, "fusible::lstm needs the weights of an LSTM, found those of ", weights->describe());
   if (!weights->takes(input, hx))
-    return at::lstm(input, hx, spec.weights, spec.biases, spec.layers, /*dropout=*/0.0, /*train=*/false, spec.bidirectional, spec.batch_first);
+    return at::lstm(input, hx, weights->kept_dense_weights(), spec.biases, spec.layers, /*dropout=*/0.0, /*train=*/false, spec.bidirectional, spec.batch_first);
   const auto results = weights->run(input, hx);
   return {results[0], results[1], results[2]};
 }

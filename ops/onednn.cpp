@@ -59,6 +59,10 @@ Attribute attribute_for(const PostOps& chain) {
 
 bool is_plain_float(const at::Tensor& t) { return t.scalar_type() == at::kFloat && t.layout() == at::kStrided && t.device().is_cpu(); }
 
+bool has_plain_float_weight(const ContractionSpec& spec) {
+  return spec.weight.scalar_type() == at::kFloat && spec.weight.layout() == at::kStrided && (spec.weight.device().is_cpu() || spec.weight.is_meta());
+}
+
 // Padding as numbers; nothing where oneDNN cannot pad as ATen does (an odd total for padding='same' pads one side more).
 std::optional<std::vector<std::int64_t>> numeric_padding(const ContractionSpec& spec) {
   if (spec.padding_mode.empty()) return spec.padding;
@@ -102,7 +106,8 @@ bool lists_are_full(const ContractionSpec& spec) {
          spec.output_padding.size() == spatial;
 }
 
-bool try_conv(const at::Tensor& x, const ContractionSpec& spec, const Attribute& attribute, at::Tensor& y, std::int64_t least_work) {
+bool try_conv(const at::Tensor& x, const ContractionSpec& spec, const PackedContraction* packed, const Attribute& attribute, at::Tensor& y,
+              std::int64_t least_work) {
   static const auto conv = find<Conv>("mkldnn::_convolution_pointwise");
   static const auto conv_transpose = find<ConvTranspose>("mkldnn::_convolution_transpose_pointwise");
   const bool transposed = spec.kind == Contraction::conv_transpose;
@@ -115,7 +120,7 @@ bool try_conv(const at::Tensor& x, const ContractionSpec& spec, const Attribute&
   if (!padding || conv_work(x, spec, *padding) < least_work) return false;
   const bool is_1d = spec.spatial_dims() == 1;
   const at::Tensor image = is_1d ? x.contiguous().unsqueeze(2) : x;
-  const at::Tensor weight = is_1d ? spec.weight.unsqueeze(2) : spec.weight;
+  const at::Tensor dense = dense_weight(spec, packed), weight = is_1d ? dense.unsqueeze(2) : dense;
   const auto bias = spec.bias.defined() ? std::optional(spec.bias) : std::nullopt;
   const auto pad = with_height(*padding, 0, is_1d);
   const auto stride = with_height(spec.stride, 1, is_1d);
@@ -131,28 +136,29 @@ bool try_conv(const at::Tensor& x, const ContractionSpec& spec, const Attribute&
   return true;
 }
 
-bool try_linear(const at::Tensor& x, const ContractionSpec& spec, const Attribute& attribute, at::Tensor& y, std::int64_t least_work) {
+bool try_linear(const at::Tensor& x, const ContractionSpec& spec, const PackedContraction* packed, const Attribute& attribute, at::Tensor& y,
+                std::int64_t least_work) {
   static const auto linear = find<Linear>("mkldnn::_linear_pointwise");
   if (!linear || x.dim() < 2 || !x.is_contiguous() || spec.weight.dim() != 2 || !spec.weight.is_contiguous() ||
       x.size(-1) != spec.weight.size(1))
     return false;
   if (!attribute.rides() || x.numel() * spec.weight.size(0) < least_work) return false;
   const auto bias = spec.bias.defined() ? std::optional(spec.bias) : std::nullopt;
-  y = linear->call(x, spec.weight, bias, attribute.name, attribute.scalars, attribute.algorithm);
+  y = linear->call(x, dense_weight(spec, packed), bias, attribute.name, attribute.scalars, attribute.algorithm);
   return true;
 }
 
 }  // namespace
 
-bool try_onednn(const at::Tensor& x, const ContractionSpec& spec, const PostOps& chain, at::TensorList operands, at::Tensor& y,
-                std::int64_t least_work) {
-  if (!is_plain_float(x) || !is_plain_float(spec.weight) || (spec.bias.defined() && !is_plain_float(spec.bias)) || x.numel() == 0 ||
+bool try_onednn(const at::Tensor& x, const ContractionSpec& spec, const PackedContraction* packed, const PostOps& chain,
+                at::TensorList operands, at::Tensor& y, std::int64_t least_work) {
+  if (!is_plain_float(x) || !has_plain_float_weight(spec) || (spec.bias.defined() && !is_plain_float(spec.bias)) || x.numel() == 0 ||
       spec.weight.numel() == 0 || !at::globalContext().userEnabledMkldnn())
     return false;
   if (spec.bias.defined() && (spec.bias.dim() != 1 || spec.bias.size(0) != spec.out_channels())) return false;
   const Attribute attribute = attribute_for(chain);
-  const bool done = spec.kind == Contraction::linear ? try_linear(x, spec, attribute, y, least_work)
-                                                     : try_conv(x, spec, attribute, y, least_work);
+  const bool done = spec.kind == Contraction::linear ? try_linear(x, spec, packed, attribute, y, least_work)
+                                                     : try_conv(x, spec, packed, attribute, y, least_work);
   if (!done) return false;
   y = apply_post_ops_in_place(std::move(y), chain, operands, attribute.rides() ? 1 : 0);
   return true;

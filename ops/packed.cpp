@@ -93,7 +93,10 @@ PackedContraction::PackedContraction(ContractionSpec spec) : spec_(std::move(spe
   if (spec_.output_padding.empty()) spec_.output_padding.assign(spatial, 0);
   if (spec_.padding.empty() && !spec_.padding_mode.empty()) spec_.padding.assign(spatial, 0);
   check(spec_);
-  for (at::Tensor* tensor : {&spec_.weight, &spec_.bias, &spec_.fold_scale, &spec_.fold_shift, &spec_.unfolded_weight, &spec_.unfolded_bias})
+  spec_.weight = own_constant(spec_.weight);
+  values_ = std::make_shared<WeightValues>(spec_.weight);
+  if (spec_.weight.device().is_cpu()) spec_.weight = without_values(spec_.weight);
+  for (at::Tensor* tensor : {&spec_.bias, &spec_.fold_scale, &spec_.fold_shift, &spec_.unfolded_weight, &spec_.unfolded_bias})
     *tensor = own_constant(*tensor);
   for (at::Tensor& operand : spec_.folded_operands) operand = own_constant(operand);
   choose(std::move(spec_.choices));
@@ -149,14 +152,20 @@ void register_contraction_class() {
                 torch::arg("stride") = std::vector<std::int64_t>{}, torch::arg("padding") = std::vector<std::int64_t>{},
                 torch::arg("dilation") = std::vector<std::int64_t>{}, torch::arg("output_padding") = std::vector<std::int64_t>{},
                 torch::arg("groups") = 1, torch::arg("padding_mode") = std::string()})
-          .def("weight", [](const Self& self) { return self->spec().weight; })
+          .def("weight", [](const Self& self) { return self->values()->dense(); })
           .def("bias", [](const Self& self) {
             return self->spec().bias.defined() ? std::optional<at::Tensor>(self->spec().bias) : std::nullopt;
           })
           .def("describe", [](const Self& self) { return self->describe(); })
+          .def("bytes", [](const Self& self) { return bytes_held({self->values()}); }, "of the weight: dense, and packed for this machine")
           .def("__repr__", [](const Self& self) { return "fusible.Contraction(" + self->describe() + ")"; })
-          .def_pickle([](const Self& self) { return save_state(self->spec()); },
-                      [](const SavedState& state) { return make_packed(load_state(state)); });
+          .def_pickle(
+              [](const Self& self) {
+                ContractionSpec spec = self->spec();
+                spec.weight = self->values()->dense();
+                return save_state(spec);
+              },
+              [](const SavedState& state) { return make_packed(load_state(state)); });
 }
 
 }  // namespace fusible

@@ -1,6 +1,7 @@
 #pragma once
 
-// What a fused operator keeps of its weights. Pickles densely under a format version (law 4); packs for the machine at first use.
+// What a fused operator keeps of its weights. Pickles densely under a format version (law 4); packs for the machine at first use, and then has
+// the packed form only.
 
 #include <array>
 #include <functional>
@@ -15,15 +16,18 @@
 
 #include "fusible/export.h"
 #include "ops/choice.h"
+#include "ops/weight_values.h"
 
 namespace fusible {
 
 enum class Contraction : std::int64_t { conv = 0, conv_transpose = 1, linear = 2 };
 
-// Dense description of a contraction with constant weights. Everything here is saved.
+// Description of a contraction with constant weights. Everything here is saved.
 struct ContractionSpec {
   Contraction kind = Contraction::conv;
-  at::Tensor weight;                 // conv [O, I/g, k...], conv_transpose [I, O/g, k...], linear [O, I]; its strides are kept (memory format)
+  // conv [O, I/g, k...], conv_transpose [I, O/g, k...], linear [O, I]; its strides are kept (memory format). In the spec of a PackedContraction it
+  // has sizes, strides and dtype only, on the meta device: the values, on the CPU, are PackedContraction::values().
+  at::Tensor weight;
   at::Tensor bias;                   // [O] or undefined
   std::vector<std::int64_t> stride, padding, dilation, output_padding;  // conv only; one entry per spatial dimension
   std::string padding_mode;          // "": numbers in `padding`; "same" or "valid" as aten::conv2d.padding takes them
@@ -57,6 +61,7 @@ class FUSIBLE_API PackedContraction : public torch::CustomClassHolder {
   // Throws c10::Error when the parts of `spec` do not fit together.
   explicit PackedContraction(ContractionSpec spec);
   const ContractionSpec& spec() const { return spec_; }
+  const std::shared_ptr<WeightValues>& values() const { return values_; }
 
   // The state of one kind of kernel; the first caller makes it, others wait. When `make` throws, the next caller tries again.
   const PackedState& packed(PackedFor kernel, const std::function<std::unique_ptr<PackedState>()>& make) const;
@@ -78,7 +83,13 @@ class FUSIBLE_API PackedContraction : public torch::CustomClassHolder {
   ContractionSpec spec_;
   std::vector<Choice> here_;  // the choices for this machine
   mutable std::array<Slot, static_cast<size_t>(PackedFor::count)> slots_;
+  std::shared_ptr<WeightValues> values_;
 };
+
+// The weight of `spec`, for an operator that reads it at every call: that of `packed`, or, where the weight is not constant, its own.
+inline at::Tensor dense_weight(const ContractionSpec& spec, const PackedContraction* packed) {
+  return packed ? packed->values()->kept_dense() : spec.weight;
+}
 
 // A constant that shares no storage with a larger tensor, so that the archive holds its elements and nothing more. Strides stay as they are.
 at::Tensor own_constant(const at::Tensor& tensor);

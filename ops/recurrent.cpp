@@ -1,6 +1,7 @@
 #include "ops/recurrent.h"
 
 #include <algorithm>
+#include <iterator>
 #include <sstream>
 
 #include <ATen/ATen.h>
@@ -48,7 +49,12 @@ void check(const RecurrentSpec& spec) {
 
 Recurrent::Recurrent(RecurrentSpec spec) : spec_(std::move(spec)) {
   check(spec_);
-  for (at::Tensor& weight : spec_.weights) weight = own_constant(weight);
+  for (size_t i = 0; i < spec_.weights.size(); ++i) {
+    at::Tensor& weight = spec_.weights[i] = own_constant(spec_.weights[i]);
+    const bool is_matrix = weight.dim() == 2;
+    values_.push_back(is_matrix ? std::make_shared<WeightValues>(weight) : nullptr);
+    if (is_matrix) weight = without_values(weight);
+  }
 }
 
 c10::intrusive_ptr<Recurrent> Recurrent::load(const State& state) {
@@ -61,7 +67,7 @@ c10::intrusive_ptr<Recurrent> Recurrent::load(const State& state) {
 }
 
 Recurrent::State Recurrent::save() const {
-  return {kVersion, spec_.cell == CellKind::lstm ? "lstm" : "gru", spec_.weights, {spec_.biases, spec_.layers, spec_.bidirectional, spec_.batch_first}};
+  return {kVersion, spec_.cell == CellKind::lstm ? "lstm" : "gru", dense_weights(), {spec_.biases, spec_.layers, spec_.bidirectional, spec_.batch_first}};
 }
 
 std::string Recurrent::describe() const {
@@ -78,19 +84,41 @@ bool Recurrent::takes(const at::Tensor& input, at::TensorList states) const {
   return std::all_of(states.begin(), states.end(), [&](const at::Tensor& state) { return takes_tensor(state) && state.sizes() == at::IntArrayRef(sizes); });
 }
 
-std::vector<PackedRecurrence> Recurrent::packed_layer(std::int64_t layer) const {
-  std::vector<PackedRecurrence> directions;
-  for (std::int64_t d = 0; d < spec_.directions(); ++d) {
-    const at::Tensor* const w = &spec_.weights[(layer * spec_.directions() + d) * spec_.per_layer()];
-    directions.emplace_back(spec_.cell, w[0], w[1], spec_.biases ? w[2] : at::Tensor(), spec_.biases ? w[3] : at::Tensor());
-  }
-  return directions;
+std::vector<at::Tensor> Recurrent::dense_weights() const {
+  std::vector<at::Tensor> all = spec_.weights;
+  for (size_t i = 0; i < all.size(); ++i)
+    if (values_[i]) all[i] = values_[i]->dense();
+  return all;
+}
+
+std::vector<at::Tensor> Recurrent::kept_dense_weights() const {
+  std::vector<at::Tensor> all = spec_.weights;
+  for (size_t i = 0; i < all.size(); ++i)
+    if (values_[i]) all[i] = values_[i]->kept_dense();
+  return all;
+}
+
+std::vector<std::shared_ptr<WeightValues>> Recurrent::values() const {
+  std::vector<std::shared_ptr<WeightValues>> matrices;
+  std::copy_if(values_.begin(), values_.end(), std::back_inserter(matrices), [](const auto& weight) { return weight != nullptr; });
+  return matrices;
+}
+
+// The ways back hold the packed form themselves: when memory runs out at a later layer, the next call begins again with all weights.
+PackedRecurrence Recurrent::packed(std::int64_t layer, std::int64_t direction) const {
+  const std::int64_t first = (layer * spec_.directions() + direction) * spec_.per_layer();
+  const auto bias = [&](std::int64_t i) { return spec_.biases ? spec_.weights[first + i] : at::Tensor(); };
+  PackedRecurrence packed(spec_.cell, values_[first]->dense(), values_[first + 1]->dense(), bias(2), bias(3));
+  values_[first]->give_up_dense([packed] { return packed.unpack_from_input(); }, packed.bytes_from_input());
+  values_[first + 1]->give_up_dense([packed] { return packed.unpack_from_hidden(); }, packed.bytes_from_hidden());
+  return packed;
 }
 
 void Recurrent::prepare() const {
   std::call_once(once_, [this] {
-    std::vector<std::vector<PackedRecurrence>> layers;
-    for (std::int64_t layer = 0; layer < spec_.layers; ++layer) layers.push_back(packed_layer(layer));
+    std::vector<std::vector<PackedRecurrence>> layers(spec_.layers);
+    for (std::int64_t layer = 0; layer < spec_.layers; ++layer)
+      for (std::int64_t direction = 0; direction < spec_.directions(); ++direction) layers[layer].push_back(packed(layer, direction));
     layers_ = std::move(layers);
   });
 }
@@ -123,6 +151,7 @@ void register_recurrent_class() {
                {torch::arg("cell"), torch::arg("weights"), torch::arg("biases") = true, torch::arg("layers") = 1, torch::arg("bidirectional") = false,
                 torch::arg("batch_first") = false})
           .def("describe", [](const Self& self) { return self->describe(); })
+          .def("bytes", [](const Self& self) { return bytes_held(self->values()); }, "of the weights: dense, and packed for this machine")
           .def("__repr__", [](const Self& self) { return "fusible.Recurrent(" + self->describe() + ")"; })
           .def_pickle([](const Self& self) { return self->save(); }, [](const Recurrent::State& state) { return Recurrent::load(state); });
 }

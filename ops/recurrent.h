@@ -1,6 +1,7 @@
 #pragma once
 
-// What fusible::lstm and fusible::gru keep of their weights. Pickles densely under a format version; packs for the machine at first use.
+// What fusible::lstm and fusible::gru keep of their weights. Pickles densely under a format version; packs for the machine at first use, and
+// then has the packed form only.
 
 #include <mutex>
 #include <string>
@@ -12,13 +13,16 @@
 
 #include "fusible/export.h"
 #include "ops/kernels/recurrence.h"
+#include "ops/weight_values.h"
 
 namespace fusible {
 
 // The arguments of aten::lstm and aten::gru that are not data, as they were. Everything here is saved.
 struct RecurrentSpec {
   kernels::CellKind cell = kernels::CellKind::lstm;
-  std::vector<at::Tensor> weights;  // of each layer and direction: weight_ih, weight_hh, and with biases bias_ih, bias_hh
+  // Of each layer and direction: weight_ih, weight_hh, and with biases bias_ih, bias_hh. In the spec of a Recurrent the first two have sizes,
+  // strides and dtype only, on the meta device.
+  std::vector<at::Tensor> weights;
   bool biases = true;
   std::int64_t layers = 1;
   bool bidirectional = false, batch_first = false;
@@ -40,6 +44,10 @@ class FUSIBLE_API Recurrent : public torch::CustomClassHolder {
   static c10::intrusive_ptr<Recurrent> load(const State& state);
   State save() const;
   const RecurrentSpec& spec() const { return spec_; }
+  // All of the spec, dense, see WeightValues: for who reads it once, and for torch's operator, which reads it at every call.
+  std::vector<at::Tensor> dense_weights() const;
+  std::vector<at::Tensor> kept_dense_weights() const;
+  std::vector<std::shared_ptr<WeightValues>> values() const;  // of the matrices
   std::string describe() const;
 
   // Whether the kernels take these arguments; else torch's operator is to be called. `states`: h and, of an LSTM, c.
@@ -51,9 +59,10 @@ class FUSIBLE_API Recurrent : public torch::CustomClassHolder {
   void prepare() const;
 
  private:
-  std::vector<kernels::PackedRecurrence> packed_layer(std::int64_t layer) const;
+  kernels::PackedRecurrence packed(std::int64_t layer, std::int64_t direction) const;
 
   RecurrentSpec spec_;
+  std::vector<std::shared_ptr<WeightValues>> values_;  // as spec_.weights; null for a bias
   mutable std::once_flag once_;
   mutable std::vector<std::vector<kernels::PackedRecurrence>> layers_;
 };

@@ -40,12 +40,12 @@ at::Tensor unfold(const at::Tensor& y, const ContractionSpec& spec) {
   return ((y.to(at::kDouble) - along_channels(spec.fold_shift)) / along_channels(spec.fold_scale)).to(y.scalar_type());
 }
 
-at::Tensor unfolded_contraction(const at::Tensor& x, const ContractionSpec& spec) {
+at::Tensor unfolded_contraction(const at::Tensor& x, const ContractionSpec& spec, const PackedContraction* packed) {
   if (spec.unfolded_weight.defined()) return contract(x, spec, spec.unfolded_weight, spec.unfolded_bias);
   TORCH_CHECK(spec.fold_scale.ne(0).all().item<bool>(),
               "fusible: an input of rank ", x.dim(), " needs the weights as they were before \"", spec.folded_ops,
               "\" was folded into them, found a fold by zero: fuse the model with strict=True");
-  return unfold(contract(x, spec, spec.weight, spec.bias), spec);
+  return unfold(contract(x, spec, dense_weight(spec, packed), spec.bias), spec);
 }
 
 }  // namespace
@@ -72,11 +72,12 @@ bool fold_is_valid(const at::Tensor& x, const ContractionSpec& spec) {
   return std::all_of(spec.folded_operands.begin(), spec.folded_operands.end(), [&](const at::Tensor& operand) { return operand.dim() <= x.dim(); });
 }
 
-at::Tensor reference(const at::Tensor& x, const ContractionSpec& spec, const PostOps& chain, at::TensorList operands) {
+at::Tensor reference(const at::Tensor& x, const ContractionSpec& spec, const PackedContraction* packed, const PostOps& chain, at::TensorList operands) {
   check_rank(x, spec);
   const PostOps& folded = parse_post_ops(spec.folded_ops);
-  const at::Tensor y = fold_is_valid(x, spec) ? with_strides_after(contract(x, spec, spec.weight, spec.bias), folded, spec.folded_operands)
-                                              : apply_post_ops(unfolded_contraction(x, spec), folded, spec.folded_operands);
+  const at::Tensor y = fold_is_valid(x, spec)
+                           ? with_strides_after(contract(x, spec, dense_weight(spec, packed), spec.bias), folded, spec.folded_operands)
+                           : apply_post_ops(unfolded_contraction(x, spec, packed), folded, spec.folded_operands);
   return apply_post_ops(y, chain, operands);
 }
 

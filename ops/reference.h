@@ -9,7 +9,7 @@
 
 namespace fusible {
 
-// The contraction alone; raises what ATen raises. `weight` and `bias` stand for those of `spec` (unfolded, or on another device).
+// The contraction alone; raises what ATen raises. `weight` and `bias` stand for those of `spec` (its values, unfolded, or on another device).
 at::Tensor contract(const at::Tensor& x, const ContractionSpec& spec, const at::Tensor& weight, const at::Tensor& bias);
 
 // Raises RuntimeError where the original took one rank only (addmm) and `x` has another.
@@ -18,7 +18,7 @@ void check_rank(const at::Tensor& x, const ContractionSpec& spec);
 // Whether the affine steps folded into the weights act along the channels of the result for an input of this rank.
 bool fold_is_valid(const at::Tensor& x, const ContractionSpec& spec);
 
-// Contraction, then what was folded where the fold is not valid, then the chain.
-at::Tensor reference(const at::Tensor& x, const ContractionSpec& spec, const PostOps& chain, at::TensorList operands);
+// Contraction, then what was folded where the fold is not valid, then the chain. `packed` has the weight; null when it is not constant.
+at::Tensor reference(const at::Tensor& x, const ContractionSpec& spec, const PackedContraction* packed, const PostOps& chain, at::TensorList operands);
 
 }  // namespace fusible

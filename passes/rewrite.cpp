@@ -82,9 +82,8 @@ std::string PackedStore::add(const ContractionSpec& spec, const std::vector<Affi
 
 std::string PackedStore::add(c10::intrusive_ptr<Recurrent> weights) {
   std::ostringstream identity;
-  const auto& spec = weights->spec();
   identity << weights->describe();
-  for (const auto& tensor : spec.weights) identity << ';' << tensor.data_ptr() << tensor.strides();
+  for (const auto& tensor : weights->dense_weights()) identity << ';' << tensor.data_ptr() << tensor.strides();
   std::string& name = names_[identity.str()];
   if (name.empty()) {
     name = "_fusible_recurrent_" + std::to_string(recurrents_.size());

@@ -1,5 +1,9 @@
+#include <set>
+
 #include <ATen/core/custom_class.h>
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/csrc/jit/api/module.h>
+#include <torch/csrc/jit/runtime/symbolic_script.h>
 
 #include "fusible/fusible.h"
 #include "ops/kernels/packed_weights.h"
@@ -11,23 +15,53 @@ namespace fusible {
 
 namespace {
 
-void pack(const PackedContraction& contraction) {
-  if (kernels::PackedWeights::takes(contraction.spec())) kernels::packed_weights(contraction).prepare();
+// The packed objects of a fused module, each once: its attributes, and what its regions hold.
+struct PackedObjects {
+  explicit PackedObjects(const torch::jit::Module& module) {
+    const auto contraction_type = c10::getCustomClassType<c10::intrusive_ptr<PackedContraction>>();
+    const auto recurrent_type = c10::getCustomClassType<c10::intrusive_ptr<Recurrent>>();
+    const auto region_type = c10::getCustomClassType<c10::intrusive_ptr<Region>>();
+    for (const c10::IValue& value : module._ivalue()->slots()) {
+      if (!value.isObject()) continue;
+      if (value.type() == contraction_type) contractions.insert(value.toCustomClass<PackedContraction>());
+      if (value.type() == recurrent_type) recurrents.insert(value.toCustomClass<Recurrent>());
+      if (value.type() == region_type)
+        for (const auto& contraction : value.toCustomClass<Region>()->contractions()) contractions.insert(contraction);
+    }
+  }
+
+  std::set<c10::intrusive_ptr<PackedContraction>> contractions;
+  std::set<c10::intrusive_ptr<Recurrent>> recurrents;
+};
+
+// The executor asks of each operator in its profiled run whether it has a derivative. The first question in a process compiles torch's list of
+// derivatives written in TorchScript: 20 ms.
+void compile_derivatives() {
+  const auto relu = c10::Dispatcher::singleton().findSchemaOrThrow("aten::relu", "");
+  torch::jit::hasGradientInfoForSchema(relu.schema());
 }
 
 }  // namespace
 
+WeightBytes weight_bytes(const torch::jit::Module& module) {
+  const PackedObjects objects(module);
+  WeightBytes bytes;
+  const auto add = [&](const WeightValues& values) {
+    bytes.dense += values.dense_bytes();
+    bytes.packed += values.packed_bytes();
+  };
+  for (const auto& contraction : objects.contractions) add(*contraction->values());
+  for (const auto& recurrent : objects.recurrents)
+    for (const auto& matrix : recurrent->values()) add(*matrix);
+  return bytes;
+}
+
 void warmup(torch::jit::Module& module, const std::vector<c10::IValue>& inputs) {
-  const auto contraction_type = c10::getCustomClassType<c10::intrusive_ptr<PackedContraction>>();
-  const auto recurrent_type = c10::getCustomClassType<c10::intrusive_ptr<Recurrent>>();
-  const auto region_type = c10::getCustomClassType<c10::intrusive_ptr<Region>>();
-  for (const c10::IValue& value : module._ivalue()->slots()) {
-    if (!value.isObject()) continue;
-    if (value.type() == contraction_type) pack(*value.toCustomClass<PackedContraction>());
-    if (value.type() == recurrent_type) value.toCustomClass<Recurrent>()->prepare();
-    if (value.type() == region_type)
-      for (const auto& contraction : value.toCustomClass<Region>()->contractions()) pack(*contraction);
-  }
+  const PackedObjects objects(module);
+  for (const auto& contraction : objects.contractions)
+    if (kernels::PackedWeights::takes(contraction->spec())) kernels::packed_weights(*contraction).prepare();
+  for (const auto& recurrent : objects.recurrents) recurrent->prepare();
+  compile_derivatives();
   if (inputs.empty()) return;
   at::NoGradGuard no_grad;
   // One profiled run, one that optimises the plan, one in the steady state.

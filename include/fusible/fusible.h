@@ -67,6 +67,13 @@ FUSIBLE_API void load_patterns(const std::string& text, const std::string& name 
 // Packs the weights of every fused operator, in parallel, and runs `inputs` once when given.
 FUSIBLE_API void warmup(torch::jit::Module& module, const std::vector<c10::IValue>& inputs = {});
 
+// What a fused module holds of the weights of its fused operators, in bytes: dense until a kernel packs them for this machine, then packed, and
+// both where an operator of torch needs the dense form at every call.
+struct WeightBytes {
+  std::int64_t dense = 0, packed = 0;
+};
+FUSIBLE_API WeightBytes weight_bytes(const torch::jit::Module& module);
+
 FUSIBLE_API const char* version();
 FUSIBLE_API const char* built_for_torch();
 

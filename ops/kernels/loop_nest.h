@@ -23,6 +23,9 @@ struct PackedWeights::Job {
   std::int64_t x_line = 0, y_row = 0, chain_image = 0;
 };
 
+// Memory that is read end to end at every call: huge pages spare the walks of the page table. The kernel may decline.
+void prefer_huge_pages(void* memory, size_t bytes);
+
 inline std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 struct alignas(64) TaskRun {

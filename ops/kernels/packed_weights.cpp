@@ -10,12 +10,15 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
+#include "ops/kernels/loop_nest.h"
+
 namespace fusible::kernels {
 namespace {
 
 std::int64_t round_up(std::int64_t n, std::int64_t step) { return (n + step - 1) / step * step; }
 
-// Panels are read end to end at every call: huge pages spare the walks of the page table. The kernel may decline.
+}  // namespace
+
 void prefer_huge_pages([[maybe_unused]] void* memory, [[maybe_unused]] size_t bytes) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
   constexpr std::uintptr_t kHuge = 2 << 20;
@@ -25,11 +28,9 @@ void prefer_huge_pages([[maybe_unused]] void* memory, [[maybe_unused]] size_t by
 #endif
 }
 
-}  // namespace
-
 bool PackedWeights::takes(const ContractionSpec& spec) {
   const at::Tensor& w = spec.weight;
-  if (spec.kind == Contraction::conv_transpose || w.scalar_type() != at::kFloat || !w.device().is_cpu() || w.numel() == 0) return false;
+  if (spec.kind == Contraction::conv_transpose || w.scalar_type() != at::kFloat || !(w.device().is_cpu() || w.is_meta()) || w.numel() == 0) return false;
   if (spec.bias.defined() && (spec.bias.scalar_type() != at::kFloat || !spec.bias.device().is_cpu())) return false;
   if (spec.kind == Contraction::linear) return true;
   const std::int64_t spatial = w.dim() - 2;
@@ -41,8 +42,12 @@ bool PackedWeights::takes(const ContractionSpec& spec) {
   return (w.size(1) == 1 && out == 1) || (w.size(1) >= 8 && out >= 8);
 }
 
-PackedWeights::PackedWeights(const ContractionSpec& spec)
-    : shape_(spec.weight.sizes().vec()), groups_(spec.groups), in_(spec.weight.size(1)), out_(spec.weight.size(0) / spec.groups) {
+PackedWeights::PackedWeights(const ContractionSpec& spec, std::shared_ptr<WeightValues> values)
+    : shape_(spec.weight.sizes().vec()),
+      groups_(spec.groups),
+      in_(spec.weight.size(1)),
+      out_(spec.weight.size(0) / spec.groups),
+      values_(std::move(values)) {
   // conv1d is conv2d on images of height 1.
   const size_t spatial = spec.weight.dim() - 2;
   for (size_t i = 0; i < spatial; ++i) {
@@ -63,7 +68,6 @@ PackedWeights::PackedWeights(const ContractionSpec& spec)
   depthwise_ = groups_ > 1 && in_ == 1 && out_ == 1;
   // 8: a tap's depth below which its pointers cost more than its products.
   padded_copy_ = groups_ == 1 && in_ < 8 && kernel_[1] > 1 && dilation_[1] == 1;
-  dense_ = spec.weight;
   group_floats_ = round_up(out_, isa().lanes) * depth();
   const std::int64_t padded = depthwise_ ? round_up(groups_, panel_) : groups_ * round_up(out_, panel_);
   bias_ = at::zeros({padded}, at::kFloat);
@@ -79,8 +83,6 @@ PackedWeights::PackedWeights(const ContractionSpec& spec)
 
 std::int64_t PackedWeights::panel_width(std::int64_t panel) const { return std::min(panel_, round_up(out_ - panel * panel_, isa().lanes)); }
 
-void PackedWeights::prepare() const { fits_winograd() ? winograd_weights() : packed(); }
-
 at::Tensor PackedWeights::made(const std::function<at::Tensor()>& make) const {
   try {
     return make();
@@ -91,7 +93,10 @@ at::Tensor PackedWeights::made(const std::function<at::Tensor()>& make) const {
 }
 
 const at::Tensor& PackedWeights::packed() const {
-  std::call_once(packed_once_, [this] { packed_ = made([this] { return pack(dense_.contiguous()); }); });
+  std::call_once(packed_once_, [this] {
+    packed_ = made([this] { return pack(values_->dense().contiguous()); });
+    values_->give_up_dense([this] { return unpack(); }, static_cast<std::int64_t>(packed_.nbytes()));
+  });
   return packed_;
 }
 
@@ -138,13 +143,19 @@ at::Tensor PackedWeights::unpack() const {
       for (std::int64_t tap = 0; tap < taps; ++tap) to[c * taps + tap] = from[tap * stride + c];
     return weight;
   }
-  for (std::int64_t group = 0; group < groups_; ++group)
-    for (std::int64_t o = 0; o < out_; ++o) {
-      const std::int64_t panel = o / panel_, width = panel_width(panel);
-      const float* p = from + group * group_floats_ + panel * panel_ * depth() + o % panel_;
-      for (std::int64_t tap = 0; tap < taps; ++tap)
-        for (std::int64_t i = 0; i < in_; ++i) to[((group * out_ + o) * in_ + i) * taps + tap] = p[(tap * in_ + i) * width];
+  // A task is some input channels of a panel, which stay in the cache while its output channels pass by.
+  constexpr std::int64_t kChannels = 32;
+  const std::int64_t pieces = (in_ + kChannels - 1) / kChannels;
+  at::parallel_for(0, groups_ * panels() * pieces, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t task = begin; task < end; ++task) {
+      const std::int64_t group = task / pieces / panels(), panel = task / pieces % panels(), width = panel_width(panel), first = panel * panel_;
+      const std::int64_t first_in = task % pieces * kChannels, last_in = std::min(in_, first_in + kChannels);
+      const float* const p = from + group * group_floats_ + first * depth();
+      for (std::int64_t o = 0; o < std::min(width, out_ - first); ++o)
+        for (std::int64_t i = first_in; i < last_in; ++i)
+          for (std::int64_t tap = 0; tap < taps; ++tap) to[((group * out_ + first + o) * in_ + i) * taps + tap] = p[(tap * in_ + i) * width + o];
     }
+  });
   return weight;
 }
 

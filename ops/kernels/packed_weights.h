@@ -33,10 +33,12 @@ class FUSIBLE_API PackedWeights : public PackedState {
  public:
   // Whether the loop nests take this contraction: float, linear, conv1d or conv2d, groups of 8 channels or more or depthwise.
   static bool takes(const ContractionSpec& spec);
-  explicit PackedWeights(const ContractionSpec& spec);
+  // `values` lose their dense form when the panels are made, and are owned by who owns this object, too.
+  PackedWeights(const ContractionSpec& spec, std::shared_ptr<WeightValues> values);
+  explicit PackedWeights(const ContractionSpec& spec) : PackedWeights(spec, std::make_shared<WeightValues>(spec.weight)) {}
 
-  // Packs what a call on images of usual size takes; without it the first call does.
-  void prepare() const;
+  // Makes the panels; without it the first call does.
+  void prepare() const { packed(); }
   // The dense weight, contiguous, bit for bit, from the panels.
   at::Tensor unpack() const;
 
@@ -55,8 +57,6 @@ class FUSIBLE_API PackedWeights : public PackedState {
   // The same in parts, on the thread that asks: for several contractions that pass lines on while they are in the cache. Not where run()
   // takes Winograd's way, whose bits differ.
   bool takes_lines(const Pixels& x) const { return !takes_winograd(out_pixels(x)); }
-  // Packs what run_lines() takes, with all threads: inside of a task it would be one.
-  void prepare_lines() const { packed(); }
   std::int64_t weight_bytes() const;  // of the panels
   bool is_pointwise() const;  // kernel 1, stride 1, no padding
   // What run_lines() reads: x, or its padded copy, for which `scratch` has room.
@@ -114,8 +114,9 @@ class FUSIBLE_API PackedWeights : public PackedState {
   std::int64_t padding_end_[2] = {0, 0};
   std::int64_t panel_ = 0, group_floats_ = 0;
   bool depthwise_ = false, padded_copy_ = false;
-  at::Tensor dense_, bias_, zeros_;
-  // Each made by the first call that takes it: the panels, and [panel][16][in][panel width].
+  std::shared_ptr<WeightValues> values_;
+  at::Tensor bias_, zeros_;
+  // Each made by the first call that takes it: the panels, and from them [panel][16][in][panel width].
   mutable std::once_flag packed_once_, winograd_once_;
   mutable at::Tensor packed_, winograd_;
 };

@@ -39,20 +39,38 @@ void PackedRecurrence::add_bias(const at::Tensor& bias, bool of_hidden) {
   }
 }
 
-at::Tensor PackedRecurrence::pack(const at::Tensor& weight) const {
-  const std::int64_t depth = weight.size(1), lanes = isa().lanes;
-  at::Tensor data = at::zeros({row_floats() * depth}, at::kFloat);
-  const float* const from = weight.const_data_ptr<float>();
-  float* const to = data.mutable_data_ptr<float>();
+// visit(row of the dense weight, where its first element is packed, how far apart its elements are there)
+template <typename Visit>
+void PackedRecurrence::visit_units(std::int64_t depth, const Visit& visit) const {
+  const std::int64_t lanes = isa().lanes;
   at::parallel_for(0, blocks_, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t unit = begin * lanes; unit < std::min(end * lanes, hidden_); ++unit)
       for (std::int64_t gate = 0; gate < gates(); ++gate) {
         const std::int64_t in_tile = gate % isa().vectors, tile = gate - in_tile, width = std::min<std::int64_t>(isa().vectors, gates() - tile) * lanes;
-        float* p = to + (unit / lanes * block_floats_ + tile * lanes) * depth + in_tile * lanes + unit % lanes;
-        for (std::int64_t k = 0; k < depth; ++k, p += width) *p = from[(gate * hidden_ + unit) * depth + k];
+        visit(gate * hidden_ + unit, (unit / lanes * block_floats_ + tile * lanes) * depth + in_tile * lanes + unit % lanes, width);
       }
   });
+}
+
+at::Tensor PackedRecurrence::pack(const at::Tensor& weight) const {
+  const std::int64_t depth = weight.size(1);
+  at::Tensor data = at::zeros({row_floats() * depth}, at::kFloat);
+  const float* const from = weight.const_data_ptr<float>();
+  float* const to = data.mutable_data_ptr<float>();
+  visit_units(depth, [&](std::int64_t row, std::int64_t first, std::int64_t width) {
+    for (std::int64_t k = 0; k < depth; ++k) to[first + k * width] = from[row * depth + k];
+  });
   return data;
+}
+
+at::Tensor PackedRecurrence::unpack(const at::Tensor& packed, std::int64_t depth) const {
+  at::Tensor weight = at::empty({gates() * hidden_, depth}, at::kFloat);
+  const float* const from = packed.const_data_ptr<float>();
+  float* const to = weight.mutable_data_ptr<float>();
+  visit_units(depth, [&](std::int64_t row, std::int64_t first, std::int64_t width) {
+    for (std::int64_t k = 0; k < depth; ++k) to[row * depth + k] = from[first + k * width];
+  });
+  return weight;
 }
 
 std::int64_t PackedRecurrence::tile_rows() const { return isa().most_rows(std::min<std::int32_t>(isa().vectors, static_cast<std::int32_t>(gates()))); }

@@ -23,6 +23,13 @@ class FUSIBLE_API PackedRecurrence {
   PackedRecurrence(CellKind kind, const at::Tensor& from_input, const at::Tensor& from_hidden, const at::Tensor& input_bias,
                    const at::Tensor& hidden_bias);
 
+  // The weights as they were, contiguous, bit for bit.
+  at::Tensor unpack_from_input() const { return unpack(from_input_, inputs_); }
+  at::Tensor unpack_from_hidden() const { return unpack(from_hidden_, hidden_); }
+  // Of each of the two, packed.
+  std::int64_t bytes_from_input() const { return static_cast<std::int64_t>(from_input_.nbytes()); }
+  std::int64_t bytes_from_hidden() const { return static_cast<std::int64_t>(from_hidden_.nbytes()); }
+
   std::int64_t inputs() const { return inputs_; }
   std::int64_t hidden() const { return hidden_; }
   std::int64_t blocks() const { return blocks_; }       // of `lanes` hidden units, each with all its gates
@@ -43,7 +50,10 @@ class FUSIBLE_API PackedRecurrence {
   void step(const Move& move, std::int64_t block) const;
 
  private:
+  template <typename Visit>
+  void visit_units(std::int64_t depth, const Visit& visit) const;
   at::Tensor pack(const at::Tensor& weight) const;
+  at::Tensor unpack(const at::Tensor& packed, std::int64_t depth) const;
   void add_bias(const at::Tensor& bias, bool of_hidden);
   std::int64_t gates() const { return kind_ == CellKind::lstm ? 4 : 3; }
   std::int64_t tile_rows() const;

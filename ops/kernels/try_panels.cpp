@@ -38,7 +38,7 @@ std::optional<Pixels> pixels_of(const at::Tensor& x, const ContractionSpec& spec
 
 const PackedWeights& kernels::packed_weights(const PackedContraction& contraction) {
   return static_cast<const PackedWeights&>(
-      contraction.packed(PackedFor::panels, [&] { return std::make_unique<PackedWeights>(contraction.spec()); }));
+      contraction.packed(PackedFor::panels, [&] { return std::make_unique<PackedWeights>(contraction.spec(), contraction.values()); }));
 }
 
 bool try_panels(const at::Tensor& x, const ContractionSpec& spec, const PackedContraction* packed, const PostOps& chain,

@@ -4,6 +4,8 @@
 
 #include "ops/kernels/loop_nest.h"
 
+#include <array>
+
 #include <ATen/ATen.h>
 
 namespace fusible::kernels {
@@ -69,20 +71,47 @@ bool PackedWeights::transforms_first(const Pixels& out) const {
   return weights > 3 * kMostWeights || (weights > kMostWeights && tiles < 2 * weights);
 }
 
-// U = G g Gt with G = [1 0 0; 1/2 1/2 1/2; 1/2 -1/2 1/2; 0 0 1], in float64.
-// [panel][16][in][panel width]
+// U = G g Gt with G = [1 0 0; 1/2 1/2 1/2; 1/2 -1/2 1/2; 0 0 1], in float64: from the panels [panel][9][in][panel width] to
+// [panel][16][in][panel width].
 at::Tensor PackedWeights::transform_weights() const {
-  const at::Tensor g = at::tensor({1.0, 0.0, 0.0, 0.5, 0.5, 0.5, 0.5, -0.5, 0.5, 0.0, 0.0, 1.0}, at::kDouble).view({4, 3});
-  const at::Tensor transformed = at::matmul(at::matmul(g, dense_.to(at::kDouble)), g.t()).to(at::kFloat);  // [out, in, 4, 4]
-  const at::Tensor rows = transformed.permute({2, 3, 1, 0}).reshape({kProducts, in_, out_});
-  std::vector<at::Tensor> panels_of;
-  for (std::int64_t panel = 0; panel < panels(); ++panel)
-    panels_of.push_back(rows.narrow(2, panel * panel_, panel_width(panel)).contiguous().view(-1));
-  return at::cat(panels_of);
+  const float* const from = packed().const_data_ptr<float>();
+  at::Tensor data = at::empty({kProducts * in_ * out_}, at::kFloat);
+  prefer_huge_pages(data.mutable_data_ptr<float>(), data.nbytes());
+  float* const to = data.mutable_data_ptr<float>();
+  // A line of the cache at a time: 9 are read and 16 written, whose addresses often differ by a power of two.
+  using Line = std::array<double, 16>;
+  // g0, (g0 + g1 + g2) / 2, (g0 - g1 + g2) / 2, g2
+  const auto transform = [](const Line& g0, const Line& g1, const Line& g2, Line* u, std::int64_t stride) {
+    for (size_t l = 0; l < g0.size(); ++l) {
+      const double even = (g0[l] + g2[l]) * 0.5, odd = g1[l] * 0.5;
+      u[0][l] = g0[l];
+      u[stride][l] = even + odd;
+      u[2 * stride][l] = even - odd;
+      u[3 * stride][l] = g2[l];
+    }
+  };
+  for_each_task(panels() * in_, [&](std::int64_t task) {
+    const std::int64_t panel = task / in_, i = task % in_, width = panel_width(panel), channel = panel * panel_;
+    const float* const g = from + channel * depth() + i * width;
+    float* const u = to + kProducts * in_ * channel + i * width;
+    Line taps[9]{}, rows[4 * 3], all[kProducts];
+    for (std::int64_t o = 0; o < width; o += 16) {
+      const std::int64_t count = std::min<std::int64_t>(16, width - o);
+      for (std::int64_t tap = 0; tap < 9; ++tap) std::copy_n(g + tap * in_ * width + o, count, taps[tap].begin());
+      for (std::int64_t column = 0; column < 3; ++column) transform(taps[column], taps[3 + column], taps[6 + column], rows + column, 3);
+      for (std::int64_t row = 0; row < 4; ++row) transform(rows[row * 3], rows[row * 3 + 1], rows[row * 3 + 2], all + row * 4, 1);
+      for (std::int64_t product = 0; product < kProducts; ++product)
+        for (std::int64_t l = 0; l < count; ++l) u[product * in_ * width + o + l] = static_cast<float>(all[product][l]);
+    }
+  });
+  return data;
 }
 
 const at::Tensor& PackedWeights::winograd_weights() const {
-  std::call_once(winograd_once_, [this] { winograd_ = made([this] { return transform_weights(); }); });
+  std::call_once(winograd_once_, [this] {
+    winograd_ = made([this] { return transform_weights(); });
+    values_->add_derived(static_cast<std::int64_t>(winograd_.nbytes()));
+  });
   return winograd_;
 }
 

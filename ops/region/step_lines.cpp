@@ -81,7 +81,7 @@ class LinesStep : public Step {
     const auto& steps = geometry_.steps;
     Chains chains(steps.size());
     for (size_t k = 0; k < steps.size(); ++k) {
-      steps[k]->weights().prepare_lines();
+      steps[k]->weights().prepare();  // with all threads: inside of a task it would be one
       steps[k]->bind(frame, chains[k]);
     }
     Pixels seen = steps.front()->pixels();

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fusible.api import FusibleError, disable, enable, enabled, fuse, lint, load, load_patterns, report, save, version, warmup, why_not_running
+    from fusible.api import (FusibleError, disable, enable, enabled, fuse, lint, load, load_patterns, report, save, version, warmup, weight_bytes,
+                             why_not_running)
     from fusible.report import Diagnostic, Report
 
 __all__ = ["Diagnostic", "FusibleError", "Report", "disable", "enable", "enabled", "fuse", "lint", "load", "load_patterns", "regions", "report",
-           "save", "version", "warmup", "why_not_running"]
+           "save", "version", "warmup", "weight_bytes", "why_not_running"]
 
 
 def __getattr__(name: str) -> Any:

@@ -145,6 +145,10 @@ PYBIND11_MODULE(_C, m) {
     py::gil_scoped_release no_gil;
     fusible::warmup(module, inputs);
   });
+  m.def("weight_bytes", [](const Module& module) {
+    const auto bytes = fusible::weight_bytes(module);
+    return std::map<std::string, std::int64_t>{{"dense", bytes.dense}, {"packed", bytes.packed}};
+  });
   m.def("version", &fusible::version);
   m.def("built_for_torch", &fusible::built_for_torch);
 }

@@ -174,7 +174,7 @@ TEST_P(OfCell, SavesAllOfItself) {
   const auto spec = random_spec(GetParam(), 6, 20, 2, true, false, true);
   const auto loaded = Recurrent::load(c10::make_intrusive<Recurrent>(spec)->save());
   EXPECT_EQ(loaded->describe(), c10::make_intrusive<Recurrent>(spec)->describe());
-  for (size_t i = 0; i < spec.weights.size(); ++i) EXPECT_TRUE(at::equal(loaded->spec().weights[i], spec.weights[i]));
+  for (size_t i = 0; i < spec.weights.size(); ++i) EXPECT_TRUE(at::equal(loaded->dense_weights()[i], spec.weights[i]));
 }
 
 TEST(Recurrent, SaysWhatDoesNotFit) {

@@ -31,7 +31,7 @@ TEST(Rewrite, ThePackedWeightsHoldTheFold) {
   ASSERT_THAT(stages.store().objects(), SizeIs(1));
   const auto& spec = stages.store().objects().begin()->second->spec();
   EXPECT_EQ(spec.folded_ops, "batch_norm(1e-05)");
-  EXPECT_FALSE(spec.weight.equal(seeded({6, 4, 3, 3}, 1)));
+  EXPECT_FALSE(stages.store().objects().begin()->second->values()->dense().equal(seeded({6, 4, 3, 3}, 1)));
 }
 
 TEST(Rewrite, OneWeightWithOneFoldIsPackedOnce) {
