@@ -142,8 +142,7 @@ class Former {
     if (node->kind() == prim::GetAttr && type == c10::TypeKind::ClassType) {
       const auto found = packed_.objects().find(node->s(torch::jit::attr::name));
       if (found == packed_.objects().end()) return std::nullopt;
-      const ContractionSpec& spec = found->second->spec();
-      packed = kernels::PackedWeights::takes(spec) && (spec.kind == Contraction::linear || spec.spatial_dims() == 2);
+      packed = kernels::PackedWeights::takes(found->second->spec());
       return Member::Read{{}, false, c10::IValue(found->second)};
     }
     if (node->kind() == prim::Constant) {

@@ -26,11 +26,12 @@ struct PackedObjects {
       if (value.type() == contraction_type) contractions.insert(value.toCustomClass<PackedContraction>());
       if (value.type() == recurrent_type) recurrents.insert(value.toCustomClass<Recurrent>());
       if (value.type() == region_type)
-        for (const auto& contraction : value.toCustomClass<Region>()->contractions()) contractions.insert(contraction);
+        for (const auto& contraction : value.toCustomClass<Region>()->contractions()) in_regions.insert(contraction);
     }
+    contractions.insert(in_regions.begin(), in_regions.end());
   }
 
-  std::set<c10::intrusive_ptr<PackedContraction>> contractions;
+  std::set<c10::intrusive_ptr<PackedContraction>> contractions, in_regions;
   std::set<c10::intrusive_ptr<Recurrent>> recurrents;
 };
 
@@ -39,6 +40,14 @@ struct PackedObjects {
 void compile_derivatives() {
   const auto relu = c10::Dispatcher::singleton().findSchemaOrThrow("aten::relu", "");
   torch::jit::hasGradientInfoForSchema(relu.schema());
+}
+
+// Outside of a region panels serve rows and images alone (ops/kernels/try_panels.cpp).
+bool runs_alone(const ContractionSpec& spec) { return spec.kind == Contraction::linear || spec.spatial_dims() == 2; }
+
+bool wants_panels(const PackedObjects& objects, const c10::intrusive_ptr<PackedContraction>& contraction) {
+  const ContractionSpec& spec = contraction->spec();
+  return kernels::PackedWeights::takes(spec) && (runs_alone(spec) || objects.in_regions.count(contraction));
 }
 
 }  // namespace
@@ -59,7 +68,7 @@ WeightBytes weight_bytes(const torch::jit::Module& module) {
 void warmup(torch::jit::Module& module, const std::vector<c10::IValue>& inputs) {
   const PackedObjects objects(module);
   for (const auto& contraction : objects.contractions)
-    if (kernels::PackedWeights::takes(contraction->spec())) kernels::packed_weights(*contraction).prepare();
+    if (wants_panels(objects, contraction)) kernels::packed_weights(*contraction).prepare();
   for (const auto& recurrent : objects.recurrents) recurrent->prepare();
   compile_derivatives();
   if (inputs.empty()) return;

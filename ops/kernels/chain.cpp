@@ -70,10 +70,10 @@ bool Chain::add(const PostOp& op, const Operand* operands, size_t index, const V
     const bool single = operands->defined && operands->sizes.size() <= 1 && c10::multiply_integers(operands->sizes) == 1;
     if (!per_channel && !single) return false;
     Operand slope = *operands;
-    const std::vector<std::int64_t> sizes = {single ? 1 : y.channels(), 1, 1};
-    const std::vector<std::int64_t> strides = {operands->sizes.empty() ? 1 : operands->strides[0], 1, 1};
+    const std::vector<std::int64_t> sizes = {single ? 1 : y.channels(), 1, 1, 1};
+    const std::vector<std::int64_t> strides = {operands->sizes.empty() ? 1 : operands->strides[0], 1, 1, 1};
     const size_t trailing = y.sizes.size() - 1 - y.channel_dim;
-    if (trailing > 2) return false;
+    if (trailing > 3) return false;
     slope.sizes = at::IntArrayRef(sizes).slice(0, 1 + trailing);
     slope.strides = at::IntArrayRef(strides).slice(0, 1 + trailing);
     return add_operand(StepKind::prelu, slope, index, y);

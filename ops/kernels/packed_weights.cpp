@@ -30,16 +30,24 @@ void prefer_huge_pages([[maybe_unused]] void* memory, [[maybe_unused]] size_t by
 
 bool PackedWeights::takes(const ContractionSpec& spec) {
   const at::Tensor& w = spec.weight;
-  if (spec.kind == Contraction::conv_transpose || w.scalar_type() != at::kFloat || !(w.device().is_cpu() || w.is_meta()) || w.numel() == 0) return false;
+  if (w.scalar_type() != at::kFloat || !(w.device().is_cpu() || w.is_meta()) || w.numel() == 0) return false;
   if (spec.bias.defined() && (spec.bias.scalar_type() != at::kFloat || !spec.bias.device().is_cpu())) return false;
   if (spec.kind == Contraction::linear) return true;
   const std::int64_t spatial = w.dim() - 2;
-  if (spatial < 1 || spatial > 2) return false;
+  if (spatial < 1 || spatial > 3) return false;
+  if (spec.kind == Contraction::conv_transpose) {
+    constexpr std::int64_t kMostPhases = 4096;
+    std::int64_t phases = 1;
+    for (std::int64_t i = 0; i < spatial; ++i) {
+      if (spec.output_padding[i] >= std::max(spec.stride[i], spec.dilation[i])) return false;  // ATen raises
+      if (spec.stride[i] > kMostPhases || (phases *= spec.stride[i]) > kMostPhases) return false;
+    }
+  }
   if (spec.padding_mode == "same" && !std::all_of(spec.stride.begin(), spec.stride.end(), [](std::int64_t s) { return s == 1; }))
     return false;
   if (spec.groups == 1) return true;
-  const std::int64_t out = w.size(0) / spec.groups;
-  return (w.size(1) == 1 && out == 1) || (w.size(1) >= 8 && out >= 8);
+  const std::int64_t other = w.size(0) / spec.groups;
+  return (w.size(1) == 1 && other == 1) || (w.size(1) >= 8 && other >= 8);
 }
 
 PackedWeights::PackedWeights(const ContractionSpec& spec, std::shared_ptr<WeightValues> values)
@@ -47,14 +55,17 @@ PackedWeights::PackedWeights(const ContractionSpec& spec, std::shared_ptr<Weight
       groups_(spec.groups),
       in_(spec.weight.size(1)),
       out_(spec.weight.size(0) / spec.groups),
+      transposed_(spec.kind == Contraction::conv_transpose),
       values_(std::move(values)) {
-  // conv1d is conv2d on images of height 1.
+  if (transposed_) std::swap(in_, out_);
+  // conv1d is conv2d on images of height 1, which is conv3d on one frame.
   const size_t spatial = spec.weight.dim() - 2;
   for (size_t i = 0; i < spatial; ++i) {
-    const size_t d = 2 - spatial + i;
+    const size_t d = 3 - spatial + i;
     kernel_[d] = spec.weight.size(2 + i);
     stride_[d] = spec.stride[i];
     dilation_[d] = spec.dilation[i];
+    if (transposed_) output_padding_[d] = spec.output_padding[i];
     if (spec.padding_mode.empty()) padding_[d] = padding_end_[d] = spec.padding[i];
     if (spec.padding_mode == "same") {
       const std::int64_t total = dilation_[d] * (kernel_[d] - 1);
@@ -67,7 +78,9 @@ PackedWeights::PackedWeights(const ContractionSpec& spec, std::shared_ptr<Weight
   panel_ = (vectors + count - 1) / count * isa().lanes;
   depthwise_ = groups_ > 1 && in_ == 1 && out_ == 1;
   // 8: a tap's depth below which its pointers cost more than its products.
-  padded_copy_ = groups_ == 1 && in_ < 8 && kernel_[1] > 1 && dilation_[1] == 1;
+  padded_copy_ = groups_ == 1 && in_ < 8 && kernel_[2] > 1 && dilation_[2] == 1 && !transposed_;
+  frames_apart_ = kernel_[0] == 1 && stride_[0] == 1 && !padding_[0] && !padding_end_[0] && !output_padding_[0];
+  find_phases();
   group_floats_ = round_up(out_, isa().lanes) * depth();
   const std::int64_t padded = depthwise_ ? round_up(groups_, panel_) : groups_ * round_up(out_, panel_);
   bias_ = at::zeros({padded}, at::kFloat);
@@ -78,7 +91,40 @@ PackedWeights::PackedWeights(const ContractionSpec& spec, std::shared_ptr<Weight
     for (std::int64_t g = 0; g * per_group < bias.numel(); ++g)
       std::copy_n(from + g * per_group, per_group, bias_.mutable_data_ptr<float>() + g * round_up(out_, panel_));
   }
-  if (!padded_copy_ && (padding_[0] | padding_[1] | padding_end_[0] | padding_end_[1])) zeros_ = at::zeros({in_channels()}, at::kFloat);
+  const bool has_borders = std::any_of(padding_, padding_ + 3, [](auto p) { return p; }) ||
+                           std::any_of(padding_end_, padding_end_ + 3, [](auto p) { return p; });
+  if (transposed_ || (!padded_copy_ && has_borders)) zeros_ = at::zeros({in_channels()}, at::kFloat);
+}
+
+void PackedWeights::find_phases() {
+  std::vector<std::pair<std::int64_t, std::vector<std::int64_t>>> along[3];  // of each residue: its first result, the taps that it reads
+  for (int d = 0; d < 3; ++d)
+    for (std::int64_t first = 0; first < out_step(d); ++first) {
+      auto& taps = along[d].emplace_back(first, std::vector<std::int64_t>{}).second;
+      for (std::int64_t k = 0; k < kernel_[d]; ++k)
+        if ((first + padding_[d] - dilation_[d] * k) % out_step(d) == 0) taps.push_back(k);
+    }
+  // What the input's position is where tap k is met first. A padded copy has its borders itself, and a kernel row in one run of memory.
+  const auto offset = [&](int d, std::int64_t first, std::int64_t k) {
+    if (transposed_) return (first + padding_[d] - dilation_[d] * k) / stride_[d];
+    return k * dilation_[d] - (padded_copy_ ? 0 : padding_[d]);
+  };
+  for (const auto& [frame, frame_taps] : along[0])
+    for (const auto& [line, line_taps] : along[1])
+      for (const auto& [column, column_taps] : along[2]) {
+        Phase& phase = phases_.emplace_back(Phase{{frame, line, column}, {}, static_cast<std::int64_t>(tap_order_.size())});
+        for (const std::int64_t k : frame_taps) phase.offsets[0].push_back(offset(0, frame, k));
+        for (const std::int64_t k : line_taps) phase.offsets[1].push_back(offset(1, line, k));
+        for (const std::int64_t k : column_taps)
+          if (!padded_copy_ || k == 0) phase.offsets[2].push_back(offset(2, column, k));
+        for (const std::int64_t i : frame_taps)
+          for (const std::int64_t j : line_taps)
+            for (const std::int64_t k : column_taps) tap_order_.push_back((i * kernel_[1] + j) * kernel_[2] + k);
+      }
+}
+
+std::int64_t PackedWeights::dense_index(std::int64_t group, std::int64_t out, std::int64_t in) const {
+  return (transposed_ ? (group * in_ + in) * out_ + out : (group * out_ + out) * in_ + in) * taps();
 }
 
 std::int64_t PackedWeights::panel_width(std::int64_t panel) const { return std::min(panel_, round_up(out_ - panel * panel_, isa().lanes)); }
@@ -100,22 +146,23 @@ const at::Tensor& PackedWeights::packed() const {
   return packed_;
 }
 
-// [O, I, kh, kw] -> panels of [kh][kw][I][width], one task per panel.
+// [O, I, taps], transposed [I, O, taps] -> panels of [taps][I][width], one task per panel.
 at::Tensor PackedWeights::pack(const at::Tensor& weight) const {
   const float* from = weight.const_data_ptr<float>();
-  const std::int64_t taps = kernel_[0] * kernel_[1];
+  const std::int64_t taps = this->taps();
   if (depthwise_) {
     const std::int64_t stride = round_up(groups_, panel_);
     at::Tensor data = at::zeros({taps * stride}, at::kFloat);
     float* to = data.mutable_data_ptr<float>();
     for (std::int64_t c = 0; c < groups_; ++c)
-      for (std::int64_t tap = 0; tap < taps; ++tap) to[tap * stride + c] = from[c * taps + tap];
+      for (std::int64_t tap = 0; tap < taps; ++tap) to[tap * stride + c] = from[c * taps + tap_order_[tap]];
     return data;
   }
   // Reads past the last panel are prefetches only.
   at::Tensor data = at::empty({groups_ * group_floats_}, at::kFloat);
   prefer_huge_pages(data.mutable_data_ptr<float>(), data.nbytes());
   float* const to = data.mutable_data_ptr<float>();
+  const std::int64_t step = dense_index(0, 1, 0);
   at::parallel_for(0, groups_ * panels(), 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t task = begin; task < end; ++task) {
       const std::int64_t group = task / panels(), panel = task % panels(), width = panel_width(panel), first = panel * panel_;
@@ -123,8 +170,8 @@ at::Tensor PackedWeights::pack(const at::Tensor& weight) const {
       float* p = to + group * group_floats_ + first * depth();
       for (std::int64_t tap = 0; tap < taps; ++tap)
         for (std::int64_t i = 0; i < in_; ++i, p += width) {
-          const float* w = from + ((group * out_ + first) * in_ + i) * taps + tap;
-          for (std::int64_t o = 0; o < filled; ++o) p[o] = w[o * in_ * taps];
+          const float* w = from + dense_index(group, first, i) + tap_order_[tap];
+          for (std::int64_t o = 0; o < filled; ++o) p[o] = w[o * step];
           std::fill(p + filled, p + width, 0.0f);
         }
     }
@@ -136,11 +183,11 @@ at::Tensor PackedWeights::unpack() const {
   at::Tensor weight = at::empty(shape_, at::kFloat);
   float* const to = weight.mutable_data_ptr<float>();
   const float* const from = packed().const_data_ptr<float>();
-  const std::int64_t taps = kernel_[0] * kernel_[1];
+  const std::int64_t taps = this->taps();
   if (depthwise_) {
     const std::int64_t stride = round_up(groups_, panel_);
     for (std::int64_t c = 0; c < groups_; ++c)
-      for (std::int64_t tap = 0; tap < taps; ++tap) to[c * taps + tap] = from[tap * stride + c];
+      for (std::int64_t tap = 0; tap < taps; ++tap) to[c * taps + tap_order_[tap]] = from[tap * stride + c];
     return weight;
   }
   // A task is some input channels of a panel, which stay in the cache while its output channels pass by.
@@ -153,7 +200,7 @@ at::Tensor PackedWeights::unpack() const {
       const float* const p = from + group * group_floats_ + first * depth();
       for (std::int64_t o = 0; o < std::min(width, out_ - first); ++o)
         for (std::int64_t i = first_in; i < last_in; ++i)
-          for (std::int64_t tap = 0; tap < taps; ++tap) to[((group * out_ + first + o) * in_ + i) * taps + tap] = p[(tap * in_ + i) * width + o];
+          for (std::int64_t tap = 0; tap < taps; ++tap) to[dense_index(group, first + o, i) + tap_order_[tap]] = p[(tap * in_ + i) * width + o];
     }
   });
   return weight;
@@ -162,30 +209,42 @@ at::Tensor PackedWeights::unpack() const {
 Pixels PackedWeights::out_pixels(const Pixels& x) const {
   Pixels y = x;
   y.planar = false;
-  const auto size = [&](int d, std::int64_t in) {
-    const std::int64_t room = in + padding_[d] + padding_end_[d] - dilation_[d] * (kernel_[d] - 1) - 1;
+  const auto size = [&](int d, std::int64_t in) -> std::int64_t {
+    const std::int64_t reach = dilation_[d] * (kernel_[d] - 1) + 1;
+    if (transposed_) return std::max<std::int64_t>(0, (in - 1) * stride_[d] - padding_[d] - padding_end_[d] + reach + output_padding_[d]);
+    const std::int64_t room = in + padding_[d] + padding_end_[d] - reach;
     return room < 0 ? 0 : room / stride_[d] + 1;
   };
-  y.height = size(0, x.height);
-  y.width = size(1, x.width);
+  y.frames = size(0, x.frames);
+  y.height = size(1, x.height);
+  y.width = size(2, x.width);
   y.pixel_stride = out_channels();
   return y;
 }
 
-bool PackedWeights::is_pointwise() const {
-  return kernel_[0] * kernel_[1] == 1 && stride_[0] == 1 && stride_[1] == 1 && !zeros_.defined() && !padded_copy_;
+Pixels PackedWeights::with_frames_as_images(const Pixels& x) const {
+  Pixels all = x;
+  if (!frames_apart_ || x.planar) return all;
+  all.images *= x.frames;
+  all.frames = 1;
+  return all;
 }
 
-std::int64_t PackedWeights::weight_bytes() const { return 4 * (depthwise_ ? kernel_[0] * kernel_[1] * bias_.numel() : groups_ * group_floats_); }
+bool PackedWeights::is_pointwise() const {
+  return taps() == 1 && std::all_of(stride_, stride_ + 3, [](std::int64_t s) { return s == 1; }) && !zeros_.defined() && !padded_copy_;
+}
+
+std::int64_t PackedWeights::weight_bytes() const { return 4 * (depthwise_ ? taps() * bias_.numel() : groups_ * group_floats_); }
 
 std::int64_t PackedWeights::laid_out_floats(const Pixels& x) const {
-  if (!padded_copy_) return x.height * x.width * x.pixel_stride;
-  return (x.height + padding_[0] + padding_end_[0]) * (x.width + padding_[1] + padding_end_[1]) * in_;
+  if (!padded_copy_) return x.rows() * x.pixel_stride;
+  const auto padded = [&](int d, std::int64_t size) { return size + padding_[d] + padding_end_[d]; };
+  return padded(0, x.frames) * padded(1, x.height) * padded(2, x.width) * in_;
 }
 
 std::int64_t PackedWeights::scratch_floats(const Pixels& x) const {
   if (padded_copy_) return x.images * laid_out_floats(x);
-  const Pixels out = out_pixels(x);
+  const Pixels out = out_pixels(with_frames_as_images(x));
   return takes_winograd(out) && transforms_first(out) ? out.images * winograd_tiles(out) * 16 * in_ : 0;
 }
 

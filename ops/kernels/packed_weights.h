@@ -15,11 +15,14 @@
 
 namespace fusible::kernels {
 
-// Memory of images: pixels of `channels` dense floats, `pixel_stride` apart, no gap between rows or images. A matrix is one image of
-// height 1. planar: NCHW instead, dense (input of run() only, and only where takes_planar()).
+// Memory of images: pixels of `channels` dense floats, `pixel_stride` apart, no gap between rows, frames or images. A matrix is one image
+// of height 1. planar: channels outermost in each image instead, dense (input of run() only, and only where takes_planar()).
 struct Pixels {
   std::int64_t images = 1, height = 1, width = 1, pixel_stride = 0;
   bool planar = false;
+  std::int64_t frames = 1;  // of a volume or a video
+
+  std::int64_t rows() const { return frames * height * width; }  // per image
 };
 
 // Lines [begin, end) of one image.
@@ -27,11 +30,23 @@ struct Lines {
   std::int64_t begin, end;
 };
 
-// Panels of isa().vectors * isa().lanes output channels, [group][panel][kh][kw][in][panel width]; the last panel of a group is cut to whole
-// vectors. Depthwise: [kh][kw][channels]. Zero padding apart this is a permutation of the dense weight.
+// Results that read the input at the same taps: all of a convolution, or one residue class of a transposed one. Along each dimension,
+// frames, lines and columns, result `first + step * q` sums over taps k what the input holds at `stride * q + offsets[k]`. In a transposed
+// convolution input i and tap k meet at result i * step - padding + dilation * k, so the results `first` modulo step are an ordinary
+// convolution of stride 1 with those taps whose offset (first + padding - dilation * k) / step is a whole number.
+struct Phase {
+  std::int64_t first[3] = {0, 0, 0};
+  std::vector<std::int64_t> offsets[3];
+  std::int64_t begin = 0;  // where its taps begin in a panel
+
+  std::int64_t taps() const { return static_cast<std::int64_t>(offsets[0].size() * offsets[1].size() * offsets[2].size()); }
+};
+
+// Panels of isa().vectors * isa().lanes output channels, [group][panel][tap][in][panel width], the taps phase by phase; the last panel of a
+// group is cut to whole vectors. Depthwise: [tap][channels]. Zero padding apart this is a permutation of the dense weight.
 class FUSIBLE_API PackedWeights : public PackedState {
  public:
-  // Whether the loop nests take this contraction: float, linear, conv1d or conv2d, groups of 8 channels or more or depthwise.
+  // Whether the loop nests take this contraction: float, linear or (transposed) convolution, groups of 8 channels or more or depthwise.
   static bool takes(const ContractionSpec& spec);
   // `values` lose their dense form when the panels are made, and are owned by who owns this object, too.
   PackedWeights(const ContractionSpec& spec, std::shared_ptr<WeightValues> values);
@@ -42,7 +57,7 @@ class FUSIBLE_API PackedWeights : public PackedState {
   // The dense weight, contiguous, bit for bit, from the panels.
   at::Tensor unpack() const;
 
-  // Output height and width; not positive where ATen raises.
+  // Output sizes; 0 where ATen raises.
   Pixels out_pixels(const Pixels& x) const;
   std::int64_t in_channels() const { return groups_ * in_; }
   std::int64_t out_channels() const { return groups_ * out_; }
@@ -56,7 +71,7 @@ class FUSIBLE_API PackedWeights : public PackedState {
 
   // The same in parts, on the thread that asks: for several contractions that pass lines on while they are in the cache. Not where run()
   // takes Winograd's way, whose bits differ.
-  bool takes_lines(const Pixels& x) const { return !takes_winograd(out_pixels(x)); }
+  bool takes_lines(const Pixels& x) const { return x.frames == 1 && frames_apart_ && !transposed_ && !takes_winograd(out_pixels(x)); }
   std::int64_t weight_bytes() const;  // of the panels
   bool is_pointwise() const;  // kernel 1, stride 1, no padding
   // What run_lines() reads: x, or its padded copy, for which `scratch` has room.
@@ -77,13 +92,20 @@ class FUSIBLE_API PackedWeights : public PackedState {
   at::Tensor made(const std::function<at::Tensor()>& make) const;  // names the weight when memory runs out
   std::int64_t panels() const { return (out_ + panel_ - 1) / panel_; }
   std::int64_t panel_width(std::int64_t panel) const;
-  std::int64_t depth() const { return kernel_[0] * kernel_[1] * in_; }
+  std::int64_t taps() const { return kernel_[0] * kernel_[1] * kernel_[2]; }
+  std::int64_t depth() const { return taps() * in_; }
+  std::int64_t dense_index(std::int64_t group, std::int64_t out, std::int64_t in) const;  // of the first tap in the dense weight
+  std::int64_t in_step(int d) const { return transposed_ ? 1 : stride_[d]; }
+  std::int64_t out_step(int d) const { return transposed_ ? stride_[d] : 1; }
+  void find_phases();
+  Pixels with_frames_as_images(const Pixels& x) const;
+  std::vector<Job> by_phase(const Job& job) const;
   void copy_padded(const float* x, const Pixels& pixels, float* to) const;
   void point_rows(const Job& job, std::int64_t image, std::int64_t begin, std::int64_t end, const float** rows) const;
   std::int64_t part_count(const Job& job) const;
   struct ImagePart;
   ImagePart part_of(std::int64_t index) const;
-  std::int64_t parts_of_image() const { return dilation_[0] * dilation_[0]; }
+  std::int64_t parts_of_image() const { return dilation_[1] * dilation_[1]; }
   std::int64_t tile_lines(const Pixels& out) const;
   std::int64_t tile_columns(const Pixels& out) const;
   std::int64_t winograd_tiles(const Pixels& out) const;  // per image
@@ -99,10 +121,12 @@ class FUSIBLE_API PackedWeights : public PackedState {
                       std::int64_t v_stride, float* m) const;
   bool is_heavy() const;  // weights that do not stay in the cache
   std::int64_t chunk_rows(const Job& job) const;
+  struct Run;
+  Run run_at(const Job& job, std::int64_t image, std::int64_t row) const;
   void run_panel(const Job& job, std::int64_t image, std::int64_t begin, std::int64_t end, std::int64_t panel_index) const;
   void run_panels(const Job& job) const;
   void run_depthwise_rows(const Job& job, std::int64_t image, std::int64_t begin, std::int64_t end) const;
-  bool has_depthwise_line() const;
+  bool has_depthwise_line(const Job& job) const;
   void run_depthwise_line(const Job& job, std::int64_t image, std::int64_t oh, std::int64_t first, std::int64_t last, std::int64_t channel,
                           std::int64_t channels) const;
   void run_depthwise_lines(const Job& job, std::int64_t image, std::int64_t begin, std::int64_t end) const;
@@ -110,10 +134,14 @@ class FUSIBLE_API PackedWeights : public PackedState {
 
   std::vector<std::int64_t> shape_;
   std::int64_t groups_ = 1, in_ = 0, out_ = 0;  // channels per group
-  std::int64_t kernel_[2] = {1, 1}, stride_[2] = {1, 1}, dilation_[2] = {1, 1}, padding_[2] = {0, 0};
-  std::int64_t padding_end_[2] = {0, 0};
+  // Of frames, lines and columns.
+  std::int64_t kernel_[3] = {1, 1, 1}, stride_[3] = {1, 1, 1}, dilation_[3] = {1, 1, 1}, padding_[3] = {0, 0, 0};
+  std::int64_t padding_end_[3] = {0, 0, 0}, output_padding_[3] = {0, 0, 0};
+  std::vector<Phase> phases_;
+  std::vector<std::int64_t> tap_order_;  // which dense tap lies at each place of a panel
   std::int64_t panel_ = 0, group_floats_ = 0;
-  bool depthwise_ = false, padded_copy_ = false;
+  bool depthwise_ = false, padded_copy_ = false, transposed_ = false;
+  bool frames_apart_ = true;  // each frame of the result reads one frame of the input: they are images
   std::shared_ptr<WeightValues> values_;
   at::Tensor bias_, zeros_;
   // Each made by the first call that takes it: the panels, and from them [panel][16][in][panel width].

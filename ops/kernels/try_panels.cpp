@@ -26,7 +26,8 @@ std::optional<Pixels> pixels_of(const at::Tensor& x, const ContractionSpec& spec
     p.width = x.numel() / (p.pixel_stride * p.images);
     return p;
   }
-  if (!is_nhwc(x) || spec.weight.dim() != 4 || x.size(1) != spec.weight.size(1) * spec.groups) return std::nullopt;
+  const std::int64_t channels = spec.kind == Contraction::conv_transpose ? spec.weight.size(0) : spec.weight.size(1) * spec.groups;
+  if (!is_nhwc(x) || spec.weight.dim() != 4 || x.size(1) != channels) return std::nullopt;
   p.images = x.size(0);
   p.height = x.size(2);
   p.width = x.size(3);

@@ -34,21 +34,22 @@ const float* zeros() {
 
 bool PackedWeights::fits_winograd() const {
   const std::int64_t lanes = isa().lanes;
-  if (kernel_[0] != 3 || kernel_[1] != 3 || stride_[0] != 1 || stride_[1] != 1 || dilation_[0] != dilation_[1] || groups_ != 1)
+  if (kernel_[1] != 3 || kernel_[2] != 3 || stride_[1] != 1 || stride_[2] != 1 || dilation_[1] != dilation_[2] || groups_ != 1)
     return false;
-  if (padding_[0] % dilation_[0] != 0 || padding_[1] % dilation_[0] != 0) return false;  // a part would read another part's pixels
+  if (!frames_apart_ || transposed_) return false;
+  if (padding_[1] % dilation_[1] != 0 || padding_[2] % dilation_[1] != 0) return false;  // a part would read another part's pixels
   return !padded_copy_ && in_ % lanes == 0 && out_ % lanes == 0 && in_ >= 32 && out_ >= 32 && in_ <= kMostChannels;
 }
 
 bool PackedWeights::takes_winograd(const Pixels& out) const {
-  if (!fits_winograd() || tile_columns(out) * kProducts * in_ * 4 > kBlock || out.images * winograd_tiles(out) < kLeastTiles) return false;
+  if (!fits_winograd() || out.frames != 1 || tile_columns(out) * kProducts * in_ * 4 > kBlock || out.images * winograd_tiles(out) < kLeastTiles) return false;
   // Parts of few pixels leave tiles half empty, and a direct sum leaves out most taps of a kernel as large as the image.
-  return dilation_[0] == 1 || 5 * kProducts * winograd_tiles(out) <= 3 * 9 * out.height * out.width;
+  return dilation_[1] == 1 || 5 * kProducts * winograd_tiles(out) <= 3 * 9 * out.height * out.width;
 }
 
 // Of the largest part.
-std::int64_t PackedWeights::tile_lines(const Pixels& out) const { return divide_up(out.height, 2 * dilation_[0]); }
-std::int64_t PackedWeights::tile_columns(const Pixels& out) const { return divide_up(out.width, 2 * dilation_[0]); }
+std::int64_t PackedWeights::tile_lines(const Pixels& out) const { return divide_up(out.height, 2 * dilation_[1]); }
+std::int64_t PackedWeights::tile_columns(const Pixels& out) const { return divide_up(out.width, 2 * dilation_[1]); }
 std::int64_t PackedWeights::winograd_tiles(const Pixels& out) const { return parts_of_image() * tile_lines(out) * tile_columns(out); }
 
 // Part (line, column) of an image: pixels (line + i * dilation, column + j * dilation).
@@ -60,7 +61,7 @@ struct PackedWeights::ImagePart {
 };
 
 PackedWeights::ImagePart PackedWeights::part_of(std::int64_t index) const {
-  const std::int64_t step = dilation_[0], part = index % (step * step);
+  const std::int64_t step = dilation_[1], part = index % (step * step);
   return {index / (step * step), part / step, part % step, step};
 }
 
@@ -120,7 +121,7 @@ bool PackedWeights::transform_tiles(const Job& job, std::int64_t index, std::int
   const ImagePart part = part_of(index);
   const std::int64_t pixel = part.step * job.in.pixel_stride;
   return isa().winograd_input({job.x + part.first_pixel(job.in) * job.in.pixel_stride, pixel, pixel * job.in.width, part.lines(job.in),
-                               part.columns(job.in), padding_[0] / part.step, padding_[1] / part.step, zeros(), first, count,
+                               part.columns(job.in), padding_[1] / part.step, padding_[2] / part.step, zeros(), first, count,
                                tile_columns(job.out), in_, v, v_stride});
 }
 

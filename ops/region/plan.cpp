@@ -6,16 +6,13 @@
 #include <ATen/ATen.h>
 
 #include "ops/region/arena.h"
+#include "ops/region/borders.h"
 #include "ops/region/integers.h"
 
 namespace fusible {
 namespace {
 
 constexpr std::int64_t kAlign = 64;
-
-bool is_dense_form(const at::Tensor& t, Form form) {
-  return form == Form::nhwc ? t.is_contiguous(at::MemoryFormat::ChannelsLast) : form == Form::dense && t.is_contiguous();
-}
 
 // A block of the arena while steps [begin, end] run.
 struct Block {
@@ -46,18 +43,30 @@ std::vector<std::int64_t> strides_in(const std::vector<std::int64_t>& sizes, For
     strides[d] = step;
     step *= sizes[d];
   };
-  if (form == Form::nhwc)
-    for (size_t d : {1, 3, 2, 0}) take(d);
-  else
-    for (size_t d = sizes.size(); d-- > 0;) take(d);
+  const size_t channels = form == Form::nhwc ? 1 : sizes.size();  // taken before all others
+  if (channels < sizes.size()) take(channels);
+  for (size_t d = sizes.size(); d-- > 0;)
+    if (d != channels) take(d);
   return strides;
+}
+
+bool lies_in(const at::Tensor& t, Form form) {
+  if (form == Form::dense) return t.is_contiguous();
+  if (form != Form::nhwc || t.dim() < 3 || t.dim() > 5) return false;
+  const std::vector<std::int64_t> strides = strides_in(t.sizes().vec(), form);
+  for (std::int64_t d = 0; d < t.dim(); ++d)
+    if (t.size(d) != 1 && t.stride(d) != strides[d]) return false;
+  return true;
 }
 
 std::int64_t Slot::pixel_stride() const {
   if (form == Form::nhwc) return sizes[1];
-  if (form != Form::view || sizes.size() != 4 || (strides[1] != 1 && sizes[1] != 1)) return 0;
-  const std::int64_t step = strides[3];
-  return step >= sizes[1] && strides[2] == sizes[3] * step && strides[0] == sizes[2] * strides[2] ? step : 0;
+  const size_t rank = sizes.size();
+  if (form != Form::view || rank < 3 || rank > 5 || (strides[1] != 1 && sizes[1] != 1)) return 0;
+  const std::int64_t step = strides[rank - 1];
+  for (size_t d = rank - 1; d > 2; --d)
+    if (strides[d - 1] != sizes[d] * strides[d]) return 0;
+  return step >= sizes[1] && strides[0] == sizes[2] * strides[2] ? step : 0;
 }
 
 std::shared_ptr<const Plan> Plan::make(const Region& region, const std::vector<at::Tensor>& registers) {
@@ -143,7 +152,7 @@ void Plan::place() {
     Slot& slot = slots_[outputs_[o].reg];
     if (slot.form == Form::tensor || slot.alias_of >= 0) continue;
     const at::Tensor seen = at::empty_strided(outputs_[o].sizes, outputs_[o].strides, at::TensorOptions(at::kMeta));
-    if (is_dense_form(seen, slot.form)) slot.output = static_cast<std::int64_t>(o);
+    if (lies_in(seen, slot.form)) slot.output = static_cast<std::int64_t>(o);
   }
   std::vector<Block> blocks;
   dying_.resize(count);
@@ -175,7 +184,7 @@ std::vector<at::Tensor> Plan::run(at::TensorList inputs) const {
     for (std::int64_t r : dying_[i]) frame.drop(r);
   }
   for (size_t o = 0; o < outputs_.size(); ++o)
-    if (!outputs_[o].integer && slots_[outputs_[o].reg].output != static_cast<std::int64_t>(o)) results[o].copy_(frame.tensor(outputs_[o].reg));
+    if (!outputs_[o].integer && slots_[outputs_[o].reg].output != static_cast<std::int64_t>(o)) copy_across(results[o], frame.tensor(outputs_[o].reg));
   return results;
 }
 
@@ -212,8 +221,11 @@ const float* Frame::read(std::int64_t reg, Form form) {
     if (slot.form == form) return address(reg);
     held_[reg] = tensor(reg);
   }
-  if (!is_dense_form(held_[reg], form))
-    held_[reg] = held_[reg].contiguous(form == Form::nhwc ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous);
+  if (!lies_in(held_[reg], form)) {
+    const at::Tensor converted = at::empty_strided(slot.sizes, strides_in(slot.sizes, form), held_[reg].options());
+    copy_across(converted, held_[reg]);
+    held_[reg] = converted;
+  }
   return held_[reg].const_data_ptr<float>();
 }
 

@@ -15,13 +15,15 @@ namespace fusible {
 // How a register's elements lie in memory inside a plan.
 enum class Form {
   dense,   // contiguous in its logical order
-  nhwc,    // 4 dimensions, channels_last
+  nhwc,    // 3 to 5 dimensions, channels innermost: NLC, NHWC, NDHWC
   view,    // by strides: part of another register's memory, or memory of its own in another order of the dimensions
   tensor,  // a tensor of its own, any strides: inputs of the region and results of ATen
 };
 
 // Strides of `sizes` in dense or nhwc memory.
 std::vector<std::int64_t> strides_in(const std::vector<std::int64_t>& sizes, Form form);
+// Whether a tensor lies so; strides of dimensions of size 1 do not count.
+bool lies_in(const at::Tensor& t, Form form);
 
 // What a plan knows of a register.
 struct Slot {
@@ -36,8 +38,8 @@ struct Slot {
 
   std::int64_t numel() const { return c10::multiply_integers(sizes); }
   std::vector<std::int64_t> strides_in_memory() const { return form == Form::view ? strides : strides_in(sizes, form); }
-  // From a pixel to its neighbour, where 4 dimensions lie as channels of pixels without gaps between lines or images: nhwc, and a part of
-  // the channels of nhwc. 0: they do not.
+  // From a pixel to its neighbour, where 3 to 5 dimensions lie as channels of pixels without gaps between lines, frames or images: nhwc,
+  // and a part of the channels of nhwc. 0: they do not.
   std::int64_t pixel_stride() const;
 };
 

@@ -83,7 +83,7 @@ bool make_alias(const Making& making, Slot& slot) {
     slot.strides = source.strides;
     return true;
   }
-  const bool one_order = source.form == Form::nhwc && (source.sizes[1] == 1 || source.sizes[2] * source.sizes[3] == 1);
+  const bool one_order = source.form == Form::nhwc && (source.sizes[1] == 1 || source.sizes[0] * source.sizes[1] == source.numel());
   const at::Tensor like = at::empty_strided(source.sizes, one_order ? strides_in(source.sizes, Form::dense) : source.strides_in_memory());
   const auto result = result_on_like(making, like);
   if (!result) return false;
@@ -91,7 +91,7 @@ bool make_alias(const Making& making, Slot& slot) {
   slot.shift = result->storage_offset();
   slot.strides = result->strides().vec();
   slot.form = result->is_contiguous() ? Form::dense : Form::view;
-  if (result->dim() == 4 && !result->is_contiguous() && result->is_contiguous(at::MemoryFormat::ChannelsLast)) slot.form = Form::nhwc;
+  if (slot.form == Form::view && lies_in(*result, Form::nhwc)) slot.form = Form::nhwc;
   return true;
 }
 

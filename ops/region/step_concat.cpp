@@ -1,4 +1,4 @@
-// Concatenation of channels, NHWC. Where it can, a part is made where it will lie (join_concats), as densenet needs (Huang et al., 2017).
+// Concatenation of channels that lie innermost. Where it can, a part is made where it will lie (join_concats), as densenet needs (Huang et al., 2017).
 
 #include <algorithm>
 #include <cstring>
@@ -36,7 +36,7 @@ class ConcatStep : public Step {
     }
     const auto& sizes = frame.slot(y_).sizes;
     float* const y = frame.write_pixels(y_, stride);
-    at::parallel_for(0, sizes[0] * sizes[2] * sizes[3], std::max<std::int64_t>(1, 16384 / moved), [&](std::int64_t begin, std::int64_t end) {
+    at::parallel_for(0, frame.slot(y_).numel() / sizes[1], std::max<std::int64_t>(1, 16384 / moved), [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t pixel = begin; pixel < end; ++pixel)
         for (const Copy& copy : copies) std::memcpy(y + pixel * stride + copy.channel, copy.from + pixel * copy.stride, copy.channels * sizeof(float));
     });
@@ -54,11 +54,13 @@ std::unique_ptr<Step> make_concat(Making& making) {
   const Instruction& instruction = making.instruction;
   if (instruction.op.name != "aten::cat" || instruction.arguments[0].kind != Argument::Kind::list) return nullptr;
   const std::int64_t dim = making.value(1).toInt();
-  if (making.registers[instruction.result].dim() != 4 || (dim != 1 && dim != -3)) return nullptr;
+  const std::int64_t rank = making.registers[instruction.result].dim();
+  if (rank < 3 || rank > 5 || (dim != 1 && dim != 1 - rank)) return nullptr;
   std::vector<ConcatStep::Part> parts;
   std::int64_t channel = 0;
   for (std::int64_t r : instruction.arguments[0].registers) {
-    if (making.slots[r].sizes.size() != 4) return nullptr;
+    if (static_cast<std::int64_t>(making.slots[r].sizes.size()) != rank) return nullptr;
+    if (rank == 3 && !making.slots[r].pixel_stride()) return nullptr;  // tokens in rows: dimension 1 is not that of channels
     parts.push_back({r, channel});
     channel += making.slots[r].sizes[1];
   }

@@ -1,6 +1,6 @@
 #pragma once
 
-// fusible::conv or fusible::linear on packed weights, as a step of a plan.
+// fusible::conv, fusible::conv_transpose or fusible::linear on packed weights, as a step of a plan.
 
 #include <memory>
 #include <vector>

@@ -30,7 +30,7 @@ std::optional<Chain> planned(const std::vector<Part>& parts, const std::vector<S
   for (const Part& part : parts) {
     ops.push_back(part.op);
     for (std::int64_t r : part.registers) {
-      if (form == Form::nhwc && slots[r].sizes.size() != 4) return std::nullopt;  // nhwc has no meaning
+      if (form == Form::nhwc && slots[r].sizes.size() != view.sizes.size()) return std::nullopt;  // its dimension 1 is no channels
       strides.push_back(strides_in(slots[r].sizes, form));
       described.push_back({slots[r].sizes, strides.back(), at::kFloat, true, nullptr});
     }
@@ -123,8 +123,9 @@ std::optional<Form> form_of(const Making& making, std::int64_t reg) {
   if (slot.form == Form::view) return std::nullopt;
   if (slot.form != Form::tensor) return slot.form;
   const at::Tensor& seen = making.registers[reg];
-  if (seen.is_contiguous()) return Form::dense;
-  return seen.dim() == 4 && seen.is_contiguous(at::MemoryFormat::ChannelsLast) ? std::optional(Form::nhwc) : std::nullopt;
+  for (const Form form : {Form::dense, Form::nhwc})
+    if (lies_in(seen, form)) return form;
+  return std::nullopt;
 }
 
 }  // namespace
