@@ -85,7 +85,7 @@ std::optional<c10::IValue> Facts::evaluate(const Value* value) const {
     return c10::IValue(std::move(elements));
   }
   // q, k, v = weight.chunk(3)
-  if (node->kind() == prim::ListUnpack && !is_written(node->input())) {
+  if (node->kind() == prim::ListUnpack) {
     const auto* list = constant(node->input());
     const auto index = static_cast<std::size_t>(value->offset());
     return list && list->isTensorList() && index < list->toTensorVector().size() ? std::make_optional<c10::IValue>(list->toTensorVector()[index])

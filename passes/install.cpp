@@ -63,7 +63,6 @@ class Installer {
     std::sort(ordered.begin(), ordered.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
     for (const auto& [key, constant] : ordered) {
       const Attribute& attribute = method.tensor_attributes.at(constant);
-      live_.insert({attribute.owner, attribute.name});
       std::vector<std::string> path;
       Value* owner = modules.at({});
       Object* object = model_.source._ivalue().get();

@@ -153,7 +153,9 @@ class Layout {
     const auto written = [this](const Value* value) { return is_written_later(value); };
     if (std::any_of(entries.begin(), entries.end(), written) || std::any_of(exits.begin(), exits.end(), written)) return;
     std::sort(run.nodes.begin(), run.nodes.end(), [](const Node* a, const Node* b) { return a->isBefore(b); });
-    for (Node* node : run.nodes) remember_format(node, inside);
+    for (Node* node : run.nodes) {
+      if (!remember_format(node, inside)) return;
+    }
     for (Value* exit : exits) restore(exit, inside);
     for (Value* entry : entries) enter(entry, run.nodes);
   }
@@ -170,21 +172,25 @@ class Layout {
     return !std::all_of(value->uses().begin(), value->uses().end(), [&](const auto& use) { return stays(use, inside); });
   }
 
-  // The tensors whose layout the original's result has: that of the first image operand, for cat of all of them.
-  void remember_format(Node* node, const std::unordered_set<const Node*>& inside) {
+  // The tensors whose layout the original's result has: that of the first image operand, for cat of all of them. False: not known before
+  // the graph runs.
+  bool remember_format(Node* node, const std::unordered_set<const Node*>& inside) {
+    const auto sources_of = [&](Value* operand) { return inside.count(operand->node()) ? formats_.at(operand) : std::vector<Value*>{operand}; };
     auto operands = images(node);
-    if (node->kind() != torch::jit::aten::cat && !reversed(node)) operands.resize(1);
+    // An operand on the left decides where its strides tell a layout, and the convolution where they do not (one pixel, broadcasting).
+    if (reversed(node) && !std::all_of(operands.begin(), operands.end(), [&](Value* operand) { return sources_of(operand) == sources_of(operands[0]); })) return false;
+    if (node->kind() != torch::jit::aten::cat) operands.resize(1);
     std::vector<Value*> like;
     for (Value* operand : operands) {
-      const auto sources = inside.count(operand->node()) ? formats_.at(operand) : std::vector<Value*>{operand};
-      for (Value* source : sources) {
+      for (Value* source : sources_of(operand)) {
         if (std::find(like.begin(), like.end(), source) == like.end()) like.push_back(source);
       }
     }
     formats_[node->output()] = std::move(like);
+    return true;
   }
 
-  // With an operand on the left of the chain, the first one that is not the convolution may decide: take all.
+  // A convolution's chain with an operand on the left.
   static bool reversed(const Node* node) {
     const auto text = node->inputs().size() > 2 ? torch::jit::toIValue(node->input(2)) : std::nullopt;
     return text && text->isString() && (text->toStringRef().rfind("r", 0) == 0 || text->toStringRef().find("|r") != std::string::npos) &&

@@ -61,13 +61,11 @@ const Code* code_named(const std::string& id) {
 }
 
 // An in-place operator inside a sequence may overwrite only what the sequence made itself and nothing else reads.
-bool writes_only_its_own(const Match& match, Node* node, const std::vector<Value*>& outside, const Facts& facts) {
+bool writes_only_its_own(Node* node, const std::vector<Value*>& outside, const Facts& facts) {
   const auto& schema = node->schema();
   for (std::size_t i = 0; i < schema.arguments().size(); ++i) {
     if (!schema.is_mutable({c10::SchemaArgType::input, i})) continue;
-    const Value* written = node->input(i);
-    const bool own = std::find(match.nodes.begin(), match.nodes.end(), written->node()) != match.nodes.end();
-    if (!own || written->uses().size() != 1) return false;
+    if (node->input(i)->uses().size() != 1) return false;
   }
   return !facts.may_write(node, outside);
 }
@@ -84,7 +82,7 @@ std::optional<Finding> prove_dataflow(const Match& match, const Facts& facts) {
     if (node->owningBlock() != match.root->owningBlock())
       return finding_of(match, codes::block_boundary, "the whole sequence in one block", std::string(node->kind().toQualString()) + " stands in another block");
     const auto* schema = node->maybeSchema();
-    if (!schema || node->hasSideEffects() || node->isNondeterministic() || (schema->is_mutable() && !writes_only_its_own(match, node, outside, facts)))
+    if (!schema || node->hasSideEffects() || node->isNondeterministic() || (schema->is_mutable() && !writes_only_its_own(node, outside, facts)))
       return finding_of(match, codes::mutation_between, "operators without effects on what others see", std::string(node->kind().toQualString()) + " writes or has effects");
     std::vector<Value*> reads;
     for (Value* input : node->inputs()) {

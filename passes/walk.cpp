@@ -73,7 +73,8 @@ class Walker {
     return best;
   }
 
-  // Every use of the start and of the composite's inner values lies inside of it, in one block, and no node is taken.
+  // Every use of the start and of the composite's inner values lies inside of it, in one block, and no node is taken. So an operator in
+  // place, which writes to one of those, is seen by nobody else.
   bool is_closed(const View& view, const Value* start) const {
     const auto inside = [&](const Node* node) { return std::find(view.nodes.begin(), view.nodes.end(), node) != view.nodes.end(); };
     for (const auto& use : start->uses()) {
@@ -81,7 +82,6 @@ class Walker {
     }
     for (Node* node : view.nodes) {
       if (node->owningBlock() != chain_.anchor->owningBlock() || context_.claimed.count(node)) return false;
-      if (const auto* schema = node->maybeSchema(); schema && schema->is_mutable()) return false;
       if (node == view.root) continue;
       for (const Value* output : node->outputs()) {
         for (const auto& use : output->uses()) {

@@ -58,7 +58,6 @@ Region::Region(std::int64_t inputs, std::vector<Instruction> instructions, std::
   last_use_.resize(inputs + instructions_.size(), -1);
   std::int64_t written = inputs_;
   for (const Instruction& instruction : instructions_) {
-    TORCH_CHECK(takes(instruction.op), "a region needs operators that it takes, found ", instruction.op);
     TORCH_CHECK(instruction.result == written, "a region needs instruction ", written - inputs_, " to write register ", written, ", found ",
                 instruction.result);
     const auto schema = c10::Dispatcher::singleton().findSchema(instruction.op);
@@ -76,7 +75,8 @@ Region::Region(std::int64_t inputs, std::vector<Instruction> instructions, std::
         last_use_[r] = written - inputs_;
       }
     }
-    TORCH_CHECK(takes(instruction.op, constants), "a region needs arguments with which ", instruction.op, " is pure, found others");
+    TORCH_CHECK(takes(instruction.op, constants), "a region needs operators that it takes, with arguments with which they are pure, found ",
+                instruction.op);
     ++written;
   }
   find_integers();

@@ -87,6 +87,26 @@ TEST(RuleParts, EmitLinesMayReadWhatIsMadeInsideTheSequence) {
   EXPECT_NE(product->sourceRange().str().find("e * z"), std::string::npos) << product->sourceRange().str();
 }
 
+TEST(RuleParts, EmitLinesMayReadAResultOfTheSequence) {
+  const auto fused = fused_with("    return torch.erf(x[:, :1]) * self.s", "rule r\n  match e = aten::erf(x); y = aten::mul.Tensor(e, s)\n  emit  y2 = aten::mul(s, e)\n");
+  EXPECT_STREQ(graph_of(fused.module)->outputs()[0]->node()->input(1)->node()->kind().toQualString(), "aten::erf");
+}
+
+// Both match by the same nodes; each reads the arguments by its own names.
+TEST(RuleParts, RulesThatNameArgumentsTheOtherWayRound) {
+  fused_with("    return torch.atan2(torch.neg(x), x)", R"(
+rule first
+  match y = aten::atan2(a, b)
+  need  constant(a)
+  emit  y2 = aten::atan2(a, b)
+rule second
+  match y = aten::atan2(b, a)
+  emit  p = aten::neg(b)
+  emit  q = aten::neg(p)
+  emit  y2 = aten::atan2(q, a)
+)");
+}
+
 TEST(RuleParts, TwoRulesOnOneOperatorTakeItOnce) {
   const auto fused = fused_with("    return torch.neg(torch.exp(torch.erf(x)))", R"(
 rule first

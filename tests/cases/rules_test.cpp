@@ -133,6 +133,12 @@ rule erf_exp
   EXPECT_THAT(run(fuse_with(own, rule).module, {x}), ComputesLike(run(own, {x})));
   const auto seen = script("def forward(self, x):\n    e = torch.erf(x)\n    y = torch.exp_(e)\n    return y + e\n");
   EXPECT_THAT(graph_of(fuse_with(seen, rule).module), Has("aten::exp_"));
+  // What reads the overwritten value must not be another part of the sequence, whose author may think of the value before.
+  const auto inside = script("def forward(self, x):\n    e = torch.erf(x)\n    y = torch.exp_(e)\n    return torch.sinh(torch.mul(e, y))\n");
+  const char* const reads_it = "rule reads_it\n  match e = aten::erf(x); y = aten::exp_(e); m = aten::mul.Tensor(e, y); s = aten::sinh(m)\n"
+                               "  emit  a = aten::erf(x)\n  emit  b = aten::exp(a)\n  emit  c = aten::mul(a, b)\n  emit  d = aten::sinh(c)\n";
+  EXPECT_THAT(fuse_with(inside, reads_it).report, Says("FUS203", "reads_it"));
+  EXPECT_THAT(run(fuse_with(inside, reads_it).module, {x}), ComputesLike(run(inside, {x})));
 }
 
 TEST(Rules, WithAnInPlaceOperatorOnAViewOfAnInputDecline) {
@@ -205,6 +211,9 @@ rule badly_typed
 )");
   EXPECT_THAT(fused.report, Says("FUS802", "badly_typed"));
   EXPECT_THAT(run(fused.module, {kImage}), ComputesLike(run(module, {kImage})));
+  const auto sizes = fuse_with(module, "rule sizes\n  match n = aten::neg(x); y = aten::erf(n)\n  emit  y2 = aten::size(x)\n");
+  EXPECT_THAT(sizes.report, Says("FUS802", "sizes"));
+  EXPECT_THAT(run(sizes.module, {kImage}), ComputesLike(run(module, {kImage})));
 }
 
 const char* const kWrongRule = R"(
@@ -222,7 +231,7 @@ TEST(Rules, ThatAreWrongAreFoundGuiltyByVerify) {
   const auto module = script(R"(
 def forward(self, x):
     y = torch.relu(torch.linear(x, self.w, self.b))
-    z = torch.matmul(y, x)
+    z = torch.matmul(torch.matmul(y, x), x)
     return torch.relu(torch.linear(z, self.w, self.b))
 )", {{"w", seeded({4, 4}, 20)}, {"b", seeded({4}, 21)}});
   Options options;
@@ -269,6 +278,7 @@ TEST(Rules, AreAppliedUnderStrictWhenTheySayThatTheyAreExact) {
 }
 
 TEST(Rules, LoadedForTheProcessWorkWithoutOptions) {
+  fuse(script("def forward(self, x):\n    return torch.asinh(torch.neg(x))\n"));  // by the vocabulary before
   load_patterns(R"(
 rule asinh_of_negative
   match n = aten::neg(x); y = aten::asinh(n)

@@ -177,6 +177,20 @@ TEST(Contraction, ThreeByThreeOfManySizes) {
   }
 }
 
+// Winograd's sum is of neighbours one pixel apart.
+TEST(Contraction, ThreeByThreeWithStridesAndDilations) {
+  for (const auto& [stride, dilation] : {std::pair<std::int64_t, std::int64_t>{2, 1}, {1, 2}}) {
+    ContractionSpec spec = three_by_three(64, 64, 1);
+    spec.stride = {stride, stride};
+    spec.dilation = {dilation, dilation};
+    const auto packed = make_packed(spec);
+    const at::Tensor x = at::randn({2, 64, 32, 30}).contiguous(at::MemoryFormat::ChannelsLast);
+    at::Tensor y;
+    ASSERT_TRUE(try_panels(x, packed->spec(), packed.get(), {}, {}, y));
+    expect_close(y, x, spec, {}, {}, packed->describe());
+  }
+}
+
 // A transformed tile mixes neighbours: what is not finite, or overflows, must reach exactly the results that read it.
 TEST(Contraction, ThreeByThreeKeepsNumbersThatAreNotFiniteInTheirPlaces) {
   const float infinity = std::numeric_limits<float>::infinity(), largest = std::numeric_limits<float>::max();

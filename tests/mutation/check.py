@@ -31,6 +31,7 @@ from mutants import HEADER, SOURCE, Mutant, listed, with_mutants
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RESULTS = pathlib.Path(__file__).parent / "results.json"
+OUTPUT = "build/make"  # as in the repository itself, the Python beside it too, so that ccache knows what has no mutant
 # Each takes longer than all others together, and shows nothing about a rule that no other case shows.
 LEFT_OUT = ["ops.Conv.MatchesAten*", "*ParserErr*", "patterns.Cost*", "load.*"]
 # What holds the rules of the passes from outside; each file is one case.
@@ -71,14 +72,20 @@ def write_tree(mutants: list[Mutant], tree: pathlib.Path) -> None:
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
+    if (ROOT / ".venv").is_dir() and not (tree / ".venv").exists():
+        (tree / ".venv").symlink_to(ROOT / ".venv")
+
+
+def interpreter(tree: pathlib.Path) -> str:
+    return sys.executable.replace(str(ROOT / ".venv"), str(tree / ".venv"))
 
 
 def build(tree: pathlib.Path, targets: list[str], jobs: int) -> None:
-    output = tree / "build"  # as in the repository itself, so that ccache knows what has no mutant
+    output = tree / OUTPUT
     package = output / "package/fusible"
     shutil.copytree(tree / "python/fusible", package, dirs_exist_ok=True)
     commands = [["cmake", "-S", str(tree), "-B", str(output), "-G", "Ninja", "-DFUSIBLE_PYTHON=ON", "-DFUSIBLE_PACKAGE_LAYOUT=ON",
-                 "-DCMAKE_INSTALL_LIBDIR=lib", "-DFUSIBLE_TESTS=ON", f"-DPython3_EXECUTABLE={sys.executable}"],
+                 "-DCMAKE_INSTALL_LIBDIR=lib", "-DFUSIBLE_TESTS=ON", f"-DPython3_EXECUTABLE={interpreter(tree)}"],
                 ["cmake", "--build", str(output), "--parallel", str(jobs), "--target", *targets],
                 ["cmake", "--install", str(output), "--prefix", str(package), "--component", "fusible"]]
     if targets != ["all"]:
@@ -124,20 +131,20 @@ def run(command: list[str], environment: dict[str, str], limit: float) -> tuple[
 def pytest_cases(tree: pathlib.Path) -> list[Case]:
     def case(name: str) -> Case:
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-W", "ignore", "-p", "no:cacheprovider", str(tree / f"tests/python/{name}.py")]
-        return Case({"name": f"python.{name}", "command": command}, {"PYTHONPATH": str(tree / "build/package")})
+        return Case({"name": f"python.{name}", "command": command}, {"PYTHONPATH": str(tree / OUTPUT / "package")})
 
-    return [case(name) for name in PYTEST_FILES] if (tree / "build/package/fusible/lib").is_dir() else []
+    return [case(name) for name in PYTEST_FILES] if (tree / OUTPUT / "package/fusible/lib").is_dir() else []
 
 
 def cases_of(tree: pathlib.Path, jobs: int) -> list[Case]:
     """Every ctest case and pytest file with its time and the places that it reaches, from a run without a mutant, which must be green."""
-    shown = subprocess.run(["ctest", "--test-dir", str(tree / "build"), "--show-only=json-v1"], capture_output=True, text=True, check=True)
+    shown = subprocess.run(["ctest", "--test-dir", str(tree / OUTPUT), "--show-only=json-v1"], capture_output=True, text=True, check=True)
     cases = [Case(entry) for entry in json.loads(shown.stdout)["tests"] if pathlib.Path(entry.get("command", ["-"])[0]).is_file()]
     cases = [case for case in cases if not any(fnmatch.fnmatch(case.name, pattern) for pattern in LEFT_OUT)]
     cases += pytest_cases(tree)
-    libraries = sorted(path for path in (tree / "build").rglob("*") if path.is_file() and os.access(path, os.X_OK) and "CMakeFiles" not in path.parts)
+    libraries = sorted(path for path in (tree / OUTPUT).rglob("*") if path.is_file() and os.access(path, os.X_OK) and "CMakeFiles" not in path.parts)
     stamp = [[str(path), path.stat().st_mtime_ns] for path in libraries]
-    kept = tree / "build/reached.json"
+    kept = tree / OUTPUT / "reached.json"
     known = json.loads(kept.read_text()) if kept.is_file() else {"stamp": None}
     if known["stamp"] == stamp:
         for case in cases:

@@ -52,7 +52,23 @@ TEST(Paths, LargeCallsOfEveryDtypeAndPaddingMatchAten) {
     for (const char* ops : {"silu", "tanh|mul(2)", "gelu(tanh)"})
       EXPECT_TRUE(same(call(place.spec, place.x, ops), expected(place.spec, place.x, ops), place.tolerance))
           << ops << " " << place.x.sizes() << place.x.scalar_type() << place.spec.padding_mode;
-  EXPECT_THROW(call(conv_spec(16, 32, {3, 3}), at::randn({8, 24, 38, 38}), "silu"), c10::Error);
+  // In ATen's words.
+  EXPECT_THAT([] { call(conv_spec(16, 32, {3, 3}), at::randn({8, 24, 38, 38}), "silu"); },
+              ::testing::ThrowsMessage<c10::Error>(::testing::HasSubstr("to have 16 channels, but got 24 channels")));
+}
+
+TEST(Paths, LargeCallsOfAnotherDtypeThanTheWeightsRaise) {
+  EXPECT_THROW(call(linear_spec(256, 256), at::randn({300, 256}, at::kDouble), "relu"), c10::Error);
+  EXPECT_THROW(call(conv_spec(16, 32, {3, 3}), channels_last(at::randn({4, 16, 38, 38}, at::kDouble)), "relu"), c10::Error);
+}
+
+// [in, out, kh, kw] with as many inputs as outputs looks like the weight of a convolution.
+TEST(Paths, TransposedConvolutionsOfEqualChannels) {
+  const at::NoGradGuard no_grad;
+  at::manual_seed(6);
+  const ContractionSpec spec = conv_transpose_spec(16, 16, {3, 3});
+  const auto x = channels_last(at::randn({2, 16, 20, 20}));
+  EXPECT_TRUE(same(call(spec, x, "relu"), expected(spec, x, "relu")));
 }
 
 TEST(Paths, OperandsAreReadInTheirOwnOrder) {
@@ -62,6 +78,10 @@ TEST(Paths, OperandsAreReadInTheirOwnOrder) {
   const auto x = channels_last(at::randn({2, 16, 12, 12}));
   const auto turned = at::randn({2, 12, 12, 24}).permute({0, 3, 2, 1});
   EXPECT_TRUE(same(call(spec, x, "add", {turned}), expected(spec, x, "add", {turned})));
+  // The operand on the left decides the strides.
+  const auto images_inside = at::randn({1, 12, 12, 2}).permute({3, 0, 1, 2});
+  for (const auto& left : {turned, at::randn({2, 24, 12, 12}), channels_last(at::randn({2, 24, 12, 12})), images_inside})
+    for (const char* ops : {"radd", "rsub", "rmul", "rdiv"}) EXPECT_TRUE(same(call(spec, x, ops, {left}), expected(spec, x, ops, {left}))) << ops << left.strides();
   for (const auto& sizes : {std::vector<std::int64_t>{2, 24, 5, 12}, {23, 1, 1}, {3, 1, 1, 1}})
     EXPECT_THROW(call(spec, x, "add", {at::randn(sizes)}), c10::Error) << at::IntArrayRef(sizes);
   const auto nan = std::string("clamp(nan, 1)");

@@ -65,6 +65,41 @@ TEST(Install, WeightsThatOnlyARegionReadsAreInTheRegion) {
   EXPECT_FALSE(fused.hasattr("_fusible_0"));
 }
 
+// A caller may write to a buffer, to begin a sequence anew, say.
+TEST(Install, ABufferThatIsAssignedIsCopied) {
+  const auto module = script("def forward(self, x):\n    self.n = self.n + 1\n    return torch.relu(torch.conv2d(x, self.w)) * self.n", conv_and_norm(), {{"n", at::ones({1})}});
+  const auto fused = fuse(module).module;
+  fused.attr("n").toTensor().fill_(7);
+  EXPECT_EQ(module.attr("n").toTensor().item<float>(), 1);
+}
+
+TEST(Install, APropertyIsReadByItsGetter) {
+  auto module = script("def forward(self, x):\n    return torch.relu(torch.conv2d(x, self.w))\ndef channels(self):\n    return self.w.size(0)", conv_and_norm());
+  module.type()->addProperty("width", &module.type()->getMethod("channels"), nullptr);
+  const auto fused = fuse(module).module;
+  ASSERT_TRUE(fused.type()->getProperty("width"));
+  EXPECT_EQ(fused.get_method(fused.type()->getProperty("width")->getter->name())({}).toInt(), 6);
+}
+
+// A module as a value keeps its own type, so the model is left as it is; its state is still the copy's own.
+TEST(Install, AModelThatCannotBeFollowedIsCopiedWhole) {
+  auto module = script("def helper(self, x):\n    return torch.relu(torch.conv2d(x, self.w))", conv_and_norm());
+  torch::jit::Module inner("inner");
+  inner.register_buffer("n", at::ones({1}));
+  inner.define("def count(self, y):\n    self.n.add_(1)\n    return torch.relu(y) * self.n\n");
+  torch::jit::Module other = inner.deepcopy();
+  module.register_module("p", inner);
+  module.register_module("q", other);
+  module.define("def forward(self, x, flag: bool):\n    m = self.p\n    if flag:\n        m = self.q\n    return m.count(torch.conv2d(x, self.w))\n");
+  const auto result = fuse(module);
+  EXPECT_THAT(result.report, Says(codes::foreign_region.id));
+  auto copied = result.module;
+  const auto expected = run(module.deepcopy(), {image(), true});
+  EXPECT_THAT(run(copied, {image(), true}), ComputesLike(expected));
+  EXPECT_EQ(module.attr("q").toModule().attr("n").toTensor().item<float>(), 1);
+  EXPECT_EQ(copied.attr("q").toModule().attr("n").toTensor().item<float>(), 2);
+}
+
 TEST(Install, AFusedModuleIsFusedAlready) {
   const auto once = fuse(script(kConv, conv_and_norm())).module;
   EXPECT_EQ(fuse(once).module._ivalue(), once._ivalue());

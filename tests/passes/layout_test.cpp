@@ -12,6 +12,7 @@ const Weights kWeights{{"a", seeded({6, 4, 3, 3}, 1)}, {"c", seeded({6, 6, 3, 3}
 int borders(const std::string& body, const Weights& weights = kWeights) {
   Stages stages(script("def forward(self, x, z):\n" + body, weights));
   Graph& graph = stages.laid_out();
+  graph.lint();
   return count_nodes(graph.block(), "fusible::to_channels_last") + count_nodes(graph.block(), "fusible::restore_layout");
 }
 
@@ -75,7 +76,12 @@ INSTANTIATE_TEST_SUITE_P(All, LayoutOf, ::testing::Values(
   "z[:, :, 1:-1, 1:-1] - torch.sigmoid(torch.conv2d(torch.conv2d(x, self.a), self.c))",
   "torch.cat([torch.conv2d(torch.conv2d(torch.conv2d(x, self.a), self.c), self.d), z[:, :, 1:-1, 1:-1]], 1)",
   "torch.relu(torch.cat([torch.conv2d(torch.conv2d(x, self.a), self.d), torch.conv2d(z, self.d)], 1))",
-  "torch.conv2d(torch.conv2d(x, self.a), self.c)"));
+  "torch.conv2d(torch.conv2d(x, self.a), self.c)",
+  // Runs of three convolutions, which are worth the two borders that the images take.
+  "torch.conv2d(torch.conv2d(torch.relu(torch.conv2d(x, self.a) + z), self.c), self.d)",
+  "torch.conv2d(torch.conv2d(torch.relu(z + torch.conv2d(x, self.a)), self.c), self.d)",
+  "torch.conv2d(torch.conv2d(z - torch.sigmoid(torch.conv2d(x, self.a)), self.c), self.d)",
+  "z[:, :, 2:-2, 2:-2] - torch.sigmoid(torch.conv2d(torch.conv2d(torch.conv2d(x, self.a), self.c), self.c))"));
 
 }  // namespace
 }  // namespace fusible::testing

@@ -1,5 +1,7 @@
 // normalize by value: constants, branches, lists and None, for models whose meaning hangs on them, called several times.
 
+#include <torch/csrc/jit/ir/irparser.h>
+
 #include "passes/verify.h"
 #include "tests/passes/stages.h"
 
@@ -17,7 +19,10 @@ torch::jit::Module module_of(const std::string& source) {
   }
   for (const char* name : {"grown", "asked", "replaced"})
     module.register_attribute(name, c10::ListType::ofInts(), c10::List<std::int64_t>({4, 5}));
+  module.register_attribute("nothing", c10::OptionalType::ofTensor(), c10::IValue());
+  module.register_attribute("mode", c10::StringType::get(), "twice");
   module.register_attribute("training", c10::BoolType::get(), false);
+  module.define("def three(self, x):\n    return torch.conv2d(x, self.w), x, torch.conv2d(x, self.w, self.b)\n");
   module.define("def forward(self, x, z: Optional[Tensor]):\n" + source + "\n");
   return module;
 }
@@ -46,11 +51,50 @@ INSTANTIATE_TEST_SUITE_P(All, NormalizeOf, ::testing::Values(
   "    n = len(self.grown)\n    self.grown.append(1)\n    return torch.conv2d(x, self.w) * n",
   "    n = len(self.replaced)\n    self.replaced = [1, 2, 3]\n    return torch.conv2d(x, self.w) * n",
   "    return torch.conv2d(x, self.w) * self.asked[1] * len(self.asked)",
+  "    y = torch.conv2d(x, self.w)\n    if self.nothing is None:\n        y = y * 2\n    return torch.relu(y)",
+  "    y = torch.conv2d(x, self.w)\n    if self.nothing is not None:\n        y = y * 2\n    return torch.relu(y)",
+  "    y = torch.conv2d(x, self.w)\n    if self.mode == 'twice':\n        y = y * 2\n    return torch.relu(y)",
+  "    triple = self.three(x)\n    return torch.relu(triple[-1]) + triple[0]",
+  "    replaced = self.replaced\n    self.replaced = [1, 2, 3]\n    return torch.conv2d(x, self.w) * replaced[0]",
+  "    n = self.replaced[0]\n    self.replaced = [1, 2, 3]\n    return torch.conv2d(x, self.w) * n",
   "    y = torch.conv2d(x, self.w)\n    if torch.is_grad_enabled():\n        y = y * 2\n    return torch.relu(y)"));
 
 TEST(Normalize, WhatDependsOnTheProcessIsNotFolded) {
   Stages stages(script("def forward(self, x):\n    if torch.is_grad_enabled():\n        x = x * 2\n    return torch.conv2d(x, self.w)", conv_and_norm()));
   EXPECT_THAT(stages.normalized().methods[0].graph, Has("aten::is_grad_enabled"));
+}
+
+// What is computed from constants is a constant only where it is small and nobody can write to it.
+TEST(Normalize, ListsAndLongStringsAreNotFolded) {
+  Graph graph;
+  const auto constant = [&](const c10::IValue& value) { return graph.insertConstant(value); };
+  EXPECT_FALSE(folded(graph.insert(torch::jit::aten::mul, {constant(c10::List<std::int64_t>({0})), 3})->node()));
+  EXPECT_EQ(folded(graph.insert(torch::jit::aten::mul, {constant(3), 3})->node())->toInt(), 9);
+  const auto joined = [&](std::size_t a, std::size_t b) {
+    return folded(graph.insert(torch::jit::aten::add, {constant(std::string(a, 'a')), constant(std::string(b, 'a'))})->node());
+  };
+  EXPECT_EQ(joined(1, 2)->toStringRef(), "aaa");
+  EXPECT_FALSE(joined(200, 200));
+}
+
+// As a trace computes with sizes: on tensors without dimensions.
+TEST(Normalize, ANumberThatIsWrittenIsNotTheOneThatItWasMadeOf) {
+  for (const char* sum : {"aten::add(", "aten::add_("}) {
+    const auto graph = std::make_shared<Graph>();
+    torch::jit::parseIR(R"(
+graph(%x : Tensor):
+  %one : int = prim::Constant[value=1]()
+  %size : int = aten::size(%x, %one)
+  %n : Tensor = prim::NumToTensor(%size)
+  %m : Tensor = )" + std::string(sum) + R"(%n, %one, %one)
+  %i : int = aten::Int(%n)
+  %j : int = aten::Int(%m)
+  return (%i, %j))", graph.get());
+    compute_with_integers(graph);
+    const bool written = std::string(sum) == "aten::add_(";
+    EXPECT_EQ(graph->outputs()[0]->node()->kind() == torch::jit::aten::Int, written) << *graph;
+    EXPECT_EQ(graph->outputs()[1]->node()->kind() == torch::jit::aten::Int, written) << *graph;
+  }
 }
 
 TEST(Normalize, ASparseAttributeIsNoConstant) {

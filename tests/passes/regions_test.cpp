@@ -2,6 +2,7 @@
 
 #include <c10/util/Exception.h>
 
+#include "ops/region/region.h"
 #include "passes/verify.h"
 #include "tests/passes/stages.h"
 
@@ -29,6 +30,17 @@ TEST(Regions, HoldTwoContractionsAndWhatStandsBetweenThem) {
   const auto graph = fused_graph("    return torch.conv2d(torch.max_pool2d(torch.conv2d(x, self.a), 2), self.c)");
   EXPECT_THAT(graph, Has("fusible::region"));
   EXPECT_THAT(graph, HasNo("aten::max_pool2d"));
+}
+
+// Of three dimensions batch_norm's channels are the second, and those of a linear the last: the fold does not hold, and no plan takes it.
+TEST(Regions, RowsOfThreeDimensionsUndoTheFoldOfABatchNorm) {
+  const auto module = script(R"(
+def forward(self, x):
+    y = torch.batch_norm(torch.linear(x, self.l), self.g, self.h, self.m, self.v, False, 0.1, 1e-5, False)
+    return torch.linear(torch.relu(y), self.l))", {{"l", seeded({6, 6}, 1)}, {"g", seeded({6}, 4)}, {"h", seeded({6}, 5)}, {"m", seeded({6}, 6)}, {"v", seeded({6}, 7).abs() + 0.3}});
+  const auto fused = fuse(module).module;
+  ASSERT_THAT(graph_of(fused), Has("fusible::region"));
+  for (const auto& x : {seeded({5, 6}, 8), seeded({3, 6, 6}, 8)}) EXPECT_EQ(compare(module, fused, {x}).outcome, Comparison::Outcome::equal) << x.sizes();
 }
 
 TEST(Regions, HoldNoSingleContraction) {
@@ -63,6 +75,14 @@ TEST(Regions, AViewThatLeavesShowsWhatTheViewedResultShows) {
     SCOPED_TRACE(view);
     fused_graph("    y = torch.conv2d(torch.conv2d(x, self.a), self.c)\n    v = " + std::string(view) + "\n    v.mul_(2)\n    return y, v");
     fused_graph("    y = torch.conv2d(torch.conv2d(x, self.a), self.c)\n    return " + std::string(view));
+  }
+}
+
+// Two results that share memory have no plan: the view is made outside.
+TEST(Regions, AViewThatLeavesDoesNotCostThePlan) {
+  for (const char* view : {"y.flatten(1)", "y.reshape([2, -1])", "y.transpose(1, 2)"}) {
+    const auto fused = fuse(forward_of("    y = torch.conv2d(torch.conv2d(x, self.a), self.c)\n    return y, " + std::string(view))).module;
+    EXPECT_FALSE(fused.attr("_fusible_region_0").toCustomClass<Region>()->explain({kX}).empty()) << view;
   }
 }
 

@@ -94,6 +94,17 @@ def test_prelu():
     check(Chain(layer, activation), x, torch.zeros(1, dtype=torch.double), "conv+prelu")
 
 
+@pytest.mark.parametrize("anchor", ["conv2d", "linear"])
+def test_derivatives_of_forward_mode(anchor):
+    make, shape = ANCHORS[anchor]
+    module = torch.jit.trace(nn.Sequential(make(), nn.Tanh()).eval(), torch.zeros(shape))
+    fused = fusible.fuse(module)
+    x, tangent = torch.randn(shape), torch.randn(shape)
+    with torch.no_grad():
+        found, wanted = (torch.func.jvp(call, (x,), (tangent,)) for call in (fused, module))
+    torch.testing.assert_close(found, wanted)
+
+
 class Learning(nn.Module):
     """A method writes the weight of one layer."""
 

@@ -178,6 +178,77 @@ def test_fork_and_wait():
     check(Net(), image(), forms=("script",))
 
 
+def test_a_future_in_a_list():
+    class Net(Module):
+        def forward(self, x):
+            futures = [torch.jit.fork(self.conv, x), torch.jit.fork(self.conv, x * 2)]
+            return F.relu(torch.jit.wait(futures[1]) - torch.jit.wait(futures[0]))
+
+    check(Net(), image(), forms=("script",))
+
+
+@torch.jit.interface
+class Counts(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        pass
+
+
+class Counter(nn.Module):
+    """Writes to one buffer and assigns another; in a submodule, too."""
+
+    def __init__(self, inner=None):
+        super().__init__()
+        self.register_buffer("written", torch.ones(1))
+        self.register_buffer("assigned", torch.ones(1))
+        self.inner = inner if inner is not None else nn.Identity()
+
+    def forward(self, x):
+        self.written.add_(1)
+        self.assigned = self.assigned * 2
+        return self.inner(x) * self.written + self.assigned
+
+
+def test_submodules_behind_an_interface_have_a_state_of_their_own():
+    class Net(Module):
+        counts: Counts
+
+        def __init__(self):
+            super().__init__()
+            self.counts = Counter(Counter())
+
+        def forward(self, x):
+            return self.counts.forward(F.relu(self.conv(x)))
+
+    net = randomised(Net())
+    original, expected = torch.jit.script(net), torch.jit.script(copy.deepcopy(net))
+    before = {name: tensor.clone() for name, tensor in original.state_dict().items()}
+    ours = fusible.fuse(original)
+    for _ in range(3):
+        assert_same(ours(*image()), expected(*image()))
+    for name, tensor in original.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+def test_a_submodule_that_is_known_by_its_class_and_by_an_interface():
+    class Net(Module):
+        counts: Counts
+
+        def __init__(self):
+            super().__init__()
+            self.inner = Counter()
+            self.counter = Counter(self.inner)
+            self.counts = self.counter
+
+        def forward(self, x):
+            return self.counts.forward(F.relu(self.conv(x))) * self.inner.assigned
+
+    net = randomised(Net())
+    original, expected = torch.jit.script(net), torch.jit.script(copy.deepcopy(net))
+    ours = fusible.fuse(original)
+    for _ in range(3):
+        assert_same(ours(*image()), expected(*image()))
+
+
 def test_dropout_and_identity_vanish():
     class Net(Module):
         def __init__(self):

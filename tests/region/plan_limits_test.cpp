@@ -1,0 +1,174 @@
+// What a plan, or the inference of its shapes, must leave to the operators: other dtypes, empty tensors, folds that do not hold, operands
+// that enlarge a result, views of memory that is given away, look-alikes of a shuffle or of a concatenation.
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "ops/region/region.h"
+#include "ops/region/shapes.h"
+
+namespace fusible {
+namespace {
+
+using Arg = Argument;
+using Ints = std::vector<std::int64_t>;
+
+struct Writer : Region::Builder {
+  std::int64_t linear(std::int64_t x, const ContractionSpec& spec, const char* chain = "", Ints operands = {}) {
+    return call({"fusible::linear", ""}, {Arg::reg(x), Arg::constant(make_packed(spec)), Arg::constant(std::string(chain)), Arg::regs(std::move(operands))});
+  }
+  std::int64_t conv(std::int64_t x, std::int64_t in, std::int64_t out) {
+    ContractionSpec spec;
+    spec.weight = at::randn({out, in, 1, 1});
+    spec.stride = spec.dilation = {1, 1};
+    spec.padding = {0, 0};
+    return call({"fusible::conv", ""}, {Arg::reg(x), Arg::constant(make_packed(spec)), Arg::constant(std::string("relu")), Arg::regs({})});
+  }
+  std::int64_t add(std::int64_t a, std::int64_t b) { return call({"aten::add", "Tensor"}, {Arg::reg(a), Arg::reg(b), Arg::constant(std::int64_t{1})}); }
+  std::int64_t mul(std::int64_t a, std::int64_t b) { return call({"aten::mul", "Tensor"}, {Arg::reg(a), Arg::reg(b)}); }
+  std::int64_t relu(std::int64_t x) { return call({"aten::relu", ""}, {Arg::reg(x)}); }
+  std::int64_t cat(Ints parts) { return call({"aten::cat", ""}, {Arg::regs(std::move(parts)), Arg::constant(std::int64_t{1})}); }
+};
+
+ContractionSpec rows(std::int64_t in, std::int64_t out) {
+  ContractionSpec spec;
+  spec.kind = Contraction::linear;
+  spec.weight = at::randn({out, in});
+  return spec;
+}
+
+// y + operand, folded: an operand of a higher rank than the input's enlarges the result, so the fold does not hold.
+ContractionSpec rows_and_sum(std::int64_t in, std::int64_t out, const at::Tensor& operand) {
+  ContractionSpec spec = rows(in, out);
+  spec.bias = operand.flatten().clone();
+  spec.folded_ops = "add";
+  spec.folded_operands = {operand};
+  spec.fold_scale = at::ones({out}, at::kDouble);
+  spec.fold_shift = operand.flatten().to(at::kDouble);
+  return spec;
+}
+
+void expect_as_written(const Region& region, const std::vector<at::Tensor>& inputs) {
+  const auto wanted = region.interpret(inputs), found = region.run(inputs);
+  ASSERT_EQ(found.size(), wanted.size());
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    ASSERT_EQ(found[i].sizes(), wanted[i].sizes()) << region.print();
+    EXPECT_EQ(found[i].strides(), wanted[i].strides()) << region.print();
+    ASSERT_EQ(found[i].dtype(), wanted[i].dtype()) << region.print();
+    EXPECT_TRUE(at::allclose(found[i], wanted[i], 1e-4, 1e-5)) << region.print();
+  }
+}
+
+TEST(PlanLimits, AnotherDtypeOfTheSameSizesHasNoPlanOfFloats) {
+  Writer w;
+  w.output(w.relu(w.relu(w.input())));
+  const auto region = w.finish();
+  for (const auto dtype : {at::kFloat, at::kDouble, at::kLong, at::kFloat}) expect_as_written(*region, {at::randn({4, 5}).mul(9).to(dtype)});
+}
+
+TEST(PlanLimits, NegativeViewsAreNotReadAsTheirMemory) {
+  Writer w;
+  w.output(w.relu(w.relu(w.input())));
+  const auto region = w.finish();
+  const at::Tensor x = at::randn({4, 5});
+  for (const auto& input : {x, at::_neg_view(x), x}) expect_as_written(*region, {input});
+}
+
+TEST(PlanLimits, ProductsOfIntegersBesideFloats) {
+  Writer w;
+  const std::int64_t x = w.input(), n = w.input(), counts = w.mul(n, n);
+  w.output(w.relu(w.conv(x, 4, 6)));
+  w.output(w.add(counts, counts));
+  w.output(w.add(counts, x));
+  const auto region = w.finish();
+  expect_as_written(*region, {at::randn({2, 4, 5, 3}), at::arange(120).view({2, 4, 5, 3})});
+}
+
+TEST(PlanLimits, EmptyTensors) {
+  Writer w;
+  const std::int64_t y = w.relu(w.input());
+  w.output(w.call({"aten::layer_norm", ""}, {Arg::reg(y), Arg::constant(Ints{0}), Arg::constant({}), Arg::constant({}), Arg::constant(1e-5), Arg::constant(true)}));
+  expect_as_written(*w.finish(), {at::empty({3, 0})});
+}
+
+TEST(PlanLimits, ShapesAreNotInferredWhereTheFoldDoesNotHold) {
+  Writer w;
+  w.output(w.linear(w.linear(w.input(), rows_and_sum(4, 5, at::randn({1, 5}))), rows(5, 3)));
+  const auto region = w.finish();
+  std::vector<at::Tensor> seen;
+  EXPECT_TRUE(infer_shapes(*region, {at::randn({2, 4})}, seen));
+  EXPECT_FALSE(infer_shapes(*region, {at::randn({4})}, seen));
+  for (const Ints& sizes : {Ints{2, 4}, Ints{4}}) expect_as_written(*region, {at::randn(sizes)});
+}
+
+TEST(PlanLimits, ShapesAreNotInferredWhereAnOperandEnlargesTheResult) {
+  Writer w;
+  const std::int64_t x = w.input(), z = w.input();
+  w.output(w.linear(w.linear(x, rows(4, 5), "add", {z}), rows(5, 3)));
+  const auto region = w.finish();
+  std::vector<at::Tensor> seen;
+  EXPECT_TRUE(infer_shapes(*region, {at::randn({1, 4}), at::randn({5})}, seen));
+  EXPECT_FALSE(infer_shapes(*region, {at::randn({1, 4}), at::randn({3, 5})}, seen));
+  for (const Ints& sizes : {Ints{5}, Ints{3, 5}}) expect_as_written(*region, {at::randn({1, 4}), at::randn(sizes)});
+}
+
+TEST(PlanLimits, ShapesAreNotInferredFromIntegers) {
+  Writer w;
+  const std::int64_t x = w.input(), n = w.input();
+  w.output(w.linear(w.add(w.linear(x, rows(4, 5)), w.mul(n, n)), rows(5, 3)));
+  expect_as_written(*w.finish(), {at::randn({2, 4}), at::arange(10).view({2, 5})});
+}
+
+// A constant of float64 has a result of float64, whose sizes alone are not enough.
+TEST(PlanLimits, ShapesAreNotInferredThroughOtherDtypes) {
+  Writer w;
+  const std::int64_t x = w.linear(w.input(), rows(4, 5));
+  const std::int64_t wide = w.call({"aten::maximum", ""}, {Arg::reg(x), Arg::constant(at::randn({5}, at::kDouble))});
+  const std::int64_t sum = w.call({"aten::sum", "dim_IntList"}, {Arg::reg(wide), Arg::constant(Ints{1}), Arg::constant(true), Arg::constant(std::int64_t{6})});
+  w.output(w.linear(w.add(x, sum), rows(5, 3)));
+  const auto region = w.finish();
+  std::vector<at::Tensor> seen;
+  EXPECT_FALSE(infer_shapes(*region, {at::randn({2, 4})}, seen));
+  expect_as_written(*region, {at::randn({2, 4})});
+}
+
+// t is a view of y, which ATen made and the arena does not know; y's place is free for what is made after its last reader.
+TEST(PlanLimits, AViewByAtenOutlivesThePlaceThatItShows) {
+  Writer w;
+  const std::int64_t y = w.conv(w.input(), 12, 12);
+  const std::int64_t turned = w.call({"aten::swapaxes", ""}, {Arg::reg(y), Arg::constant(std::int64_t{2}), Arg::constant(std::int64_t{3})});
+  std::int64_t later = y;
+  for (int i = 0; i < 4; ++i) later = w.conv(later, 12, 12);
+  w.output(w.conv(w.add(later, turned), 12, 5));
+  expect_as_written(*w.finish(), {at::randn({2, 12, 9, 9})});
+}
+
+// The first concatenation's parts have the right places, each in another of the later two.
+TEST(PlanLimits, PartsOfDifferentWholesAreNoWhole) {
+  Writer w;
+  const std::int64_t x = w.input();
+  const std::int64_t a = w.conv(x, 12, 8), b = w.conv(x, 12, 8), c = w.conv(x, 12, 8), d = w.conv(x, 12, 8);
+  w.output(w.conv(w.cat({a, d}), 16, 6));
+  w.output(w.conv(w.cat({c, d}), 16, 6));
+  w.output(w.conv(w.cat({a, b}), 16, 6));
+  expect_as_written(*w.finish(), {at::randn({2, 12, 5, 7})});
+}
+
+// The height and the width change places with the channels of a group, and the sizes are the same again.
+TEST(PlanLimits, AShuffleOfOtherDimensionsIsNone) {
+  Writer w;
+  const std::int64_t y = w.conv(w.input(), 12, 12);
+  const std::int64_t split = w.call({"aten::reshape", ""}, {Arg::reg(y), Arg::constant(Ints{2, 3, 7, 4, 5})});
+  const std::int64_t turned = w.call({"aten::transpose", "int"}, {Arg::reg(split), Arg::constant(std::int64_t{1}), Arg::constant(std::int64_t{2})});
+  w.output(w.conv(w.call({"aten::reshape", ""}, {Arg::reg(turned), Arg::constant(Ints{2, 12, 7, 5})}), 12, 8));
+  expect_as_written(*w.finish(), {at::randn({2, 12, 7, 5})});
+}
+
+TEST(PlanLimits, OperatorsThatARegionDoesNotTakeAreNotLoaded) {
+  for (const char* line : {"%1 = aten::erfinv %0", "%1 = aten::batch_norm %0 none none none none true 0.1 1e-05 false", "%1 = aten::dropout %0 0.5 true"})
+    EXPECT_THROW(Region::load({Region::kVersion, 1, {line}, {1}, {}, {}}), c10::Error) << line;
+  EXPECT_NO_THROW(Region::load({Region::kVersion, 1, {"%1 = aten::erf %0"}, {1}, {}, {}}));
+}
+
+}  // namespace
+}  // namespace fusible
