@@ -25,6 +25,7 @@ constexpr const char kHelp[] = R"(fuzz_graphs: random TorchScript modules, fused
   --count N          modules (2000)
   --minutes M        stop after so long (2)
   --seed S           of the first module; the next has S + 1 (today's date)
+  --steer            modules steered to each code by which each step can be left, as often to the rare as to the frequent ones (quota.h)
   --target NAME      fusible, freeze, ofi (optimize_for_inference), llga (oneDNN Graph), rewriter (torch's passes FuseAddRelu, FuseLinear)
   --count-only       do not shrink and print differences
   --save FOLDER      write each difference, shrunk, as FOLDER/SEED.fuzz
@@ -41,7 +42,7 @@ struct Arguments {
   double minutes = 2;
   fuzz::Target target = fuzz::Target::fusible;
   std::string save, statistics;
-  bool print = false, help = false, count_only = false;
+  bool print = false, help = false, count_only = false, steer = false;
   std::vector<std::string> cases;
 };
 
@@ -67,6 +68,7 @@ Arguments parse(int argc, char** argv) {
     else if (word == "--save") a.save = value();
     else if (word == "--statistics") a.statistics = value();
     else if (word == "--count-only") a.count_only = true;
+    else if (word == "--steer") a.steer = true;
     else if (word == "--print") a.print = true;
     else if (word == "--help") a.help = true;
     else if (word == "--target") {
@@ -113,7 +115,7 @@ int fuzz_all(const Arguments& arguments) {
   for (std::int64_t done = 0; done < arguments.count && minutes() < arguments.minutes; done += kBatch) {
     fuzz::Histogram histogram;
     const auto first = arguments.seed + static_cast<std::uint64_t>(done);
-    const auto program = [&](std::int64_t i) { return fuzz::Generator(first + static_cast<std::uint64_t>(i)).program(); };
+    const auto program = [&](std::int64_t i) { return fuzz::Generator(first + static_cast<std::uint64_t>(i), arguments.steer).program(); };
     fuzz::check_apart(std::min(kBatch, arguments.count - done), program, arguments.target, [&](std::int64_t i, const fuzz::Checked& checked) {
       histogram.add(checked);
       if (arguments.print) std::cout << program(i).text() << std::endl;
@@ -122,7 +124,7 @@ int fuzz_all(const Arguments& arguments) {
       return minutes() < arguments.minutes;
     });
     std::cout << histogram.text() << std::flush;
-    if (!arguments.statistics.empty()) append(arguments.statistics, histogram.json(first, fuzz::name_of(arguments.target)));
+    if (!arguments.statistics.empty()) append(arguments.statistics, histogram.json(first, fuzz::name_of(arguments.target), arguments.steer));
     different |= histogram.different() > 0;
   }
   return different ? 1 : 0;

@@ -15,12 +15,16 @@ std::int64_t elements(const Sizes& sizes) {
 }  // namespace
 
 Program Generator::program() {
-  program_.note = "seed " + std::to_string(seed_);
+  program_.note = "seed " + std::to_string(seed_) + (steers_ ? " --steer" : "");
   const auto roll = random_.below(100);
   dtype_ = roll < 72 ? "float32" : roll < 86 ? "float64" : roll < 94 ? "bfloat16" : "float16";
   lines_ = &program_.sources[""];
   inputs();
-  body(static_cast<int>(2 + random_.below(8)));
+  if (steers_) {
+    for (auto n = 2 + random_.below(3); n > 0 && elements(current().sizes()) < 40000; --n) steered();
+  } else {
+    body(static_cast<int>(2 + random_.below(8)));
+  }
   outputs();
   std::string header = "def forward(self";
   for (const auto& spec : variants_[0]) header += ", " + spec.name + ": Tensor";

@@ -3,6 +3,7 @@
 // Random programs over the operator classes of patterns/: text in, text out, and the shapes that keep most of them valid.
 
 #include "tests/fuzz/program.h"
+#include "tests/fuzz/quota.h"
 #include "tests/fuzz/random.h"
 
 namespace fuzz {
@@ -17,7 +18,8 @@ struct Variable {
 
 class Generator {
  public:
-  explicit Generator(std::uint64_t seed) : random_(seed), seed_(seed) {}
+  // `steers`: each contraction is followed by a step that is left by a code drawn from quota.h, or is left itself.
+  explicit Generator(std::uint64_t seed, bool steers = false) : random_(seed), seed_(seed), steers_(steers) {}
   Program program();
 
  private:
@@ -46,6 +48,11 @@ class Generator {
   void write();
   void other_operator();
   std::string operand(const Variable& v, bool& scalar);
+  // quota.cpp
+  void steered();
+  void left_step(const Cell& cell);
+  void left_contraction(const Cell& cell);
+  std::string step_text(const Cell& cell, const Variable& v, const std::string& value);
 
   void line(const std::string& text) { lines_->push_back(std::string(4 * indent_, ' ') + text); }
   const Variable& current() const { return variables_.back(); }
@@ -59,6 +66,7 @@ class Generator {
 
   Random random_;
   std::uint64_t seed_;
+  bool steers_;
   Program program_;
   std::vector<std::vector<TensorSpec>> variants_;  // inputs by variant
   std::vector<Variable> variables_;

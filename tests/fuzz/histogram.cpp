@@ -2,6 +2,8 @@
 
 #include <sstream>
 
+#include "tests/fuzz/quota.h"
+
 namespace fuzz {
 
 namespace {
@@ -39,10 +41,14 @@ void Histogram::add(const Checked& checked) {
   counts_["with_decline"] += decline;
 }
 
-std::string Histogram::json(std::uint64_t first_seed, const std::string& target) const {
+std::string Histogram::json(std::uint64_t first_seed, const std::string& target, bool steered) const {
   std::ostringstream out;
-  out << "{\"target\": \"" << target << "\", \"first seed\": " << first_seed;
-  for (const auto& [name, count] : counts_) out << ", \"" << name << "\": " << count;
+  out << "{\"target\": \"" << target << "\", \"steered\": " << (steered ? "true" : "false") << ", \"first seed\": " << first_seed;
+  auto counts = counts_;
+  for (const auto& [step, code] : cells()) {
+    if (steered) counts.try_emplace("declined " + step + " " + code, 0);
+  }
+  for (const auto& [name, count] : counts) out << ", \"" << name << "\": " << count;
   out << "}\n";
   return out.str();
 }

@@ -15,6 +15,7 @@ import sys
 
 TOOLS = {"fusible": "fusible", "freeze": "torch.jit.freeze", "ofi": "optimize_for_inference", "llga": "oneDNN Graph (LLGA) on a frozen module",
          "rewriter": "torch's rewriter (FuseAddRelu, FuseLinear)"}
+QUOTA = 50  # times that each step is to be met with each code by which it can be left
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
@@ -29,7 +30,7 @@ def added(runs: list[Run]) -> collections.Counter:
     """The counts of all runs."""
     total: collections.Counter = collections.Counter()
     for run in runs:
-        total.update({name: n for name, n in run.items() if name not in ("target", "first seed")})
+        total.update({name: n for name, n in run.items() if name not in ("target", "steered", "first seed")})
     return total
 
 
@@ -75,6 +76,12 @@ def histogram(count: collections.Counter) -> str:
     return table(["step", "fused", *codes], rows)
 
 
+def short(count: collections.Counter) -> str:
+    """The cells that a run has to fill (quota.h) and did not."""
+    missing = [f"{name.removeprefix('declined ')} ({n})" for name, n in sorted(count.items()) if name.startswith("declined ") and n < QUOTA]
+    return f"Met less than {QUOTA} times: {', '.join(missing)}." if missing else f"Each of them was met at least {QUOTA} times."
+
+
 def fill(page: str, section: str, text: str) -> str:
     pattern = re.compile(rf"(<!-- {section}:begin -->\n).*?(<!-- {section}:end -->)", re.S)
     if not pattern.search(page):
@@ -89,12 +96,17 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         runs = read(arguments.statistics)
+        steered = [run for run in runs if run.get("steered")]
+        runs = [run for run in runs if not run.get("steered")]
         ours = [run for run in runs if run["target"] == "fusible"]
-        if not ours:
+        if not ours and not steered:
             raise ValueError(f"{arguments.statistics} holds no run of fusible: run fuzz_graphs --statistics {arguments.statistics} first")
         page = arguments.page.read_text()
-        page = fill(page, "modules", modules(ours))
-        page = fill(page, "histogram", histogram(added(ours)))
+        if ours:
+            page = fill(page, "modules", modules(ours))
+            page = fill(page, "histogram", histogram(added(ours)))
+        if steered:
+            page = fill(page, "steered", modules(steered) + "\n\n" + histogram(added(steered)) + "\n\n" + short(added(steered)))
         if len(ours) < len(runs):
             page = fill(page, "tools", tools(runs))
         arguments.page.write_text(page)
