@@ -80,8 +80,8 @@ TEST_P(ConvolutionsOf, RandomShapes) {
   int taken = 0;
   for (unsigned seed = 0; seed < 40; ++seed) {
     Random random(1000 * spatial + seed);
-    const auto packed = make_packed(random_spec(random, spatial, transposed));
-    const ContractionSpec& spec = packed->spec();
+    const ContractionSpec spec = random_spec(random, spatial, transposed);
+    const auto packed = make_packed(spec);
     Sizes sizes = {random.one_of({1, 1, 2, 3}), transposed ? spec.weight.size(0) : spec.weight.size(1) * spec.groups};
     for (int d = 0; d < spatial; ++d) sizes.push_back(spatial == 3 ? random.in(2, 9) : spatial == 2 ? random.in(3, 17) : random.in(5, 90));
     const at::Tensor x = at::randn(sizes);
@@ -162,7 +162,7 @@ TEST(Convolutions, OfWeightsThatLeaveTheCache) {
     spec.output_padding.assign(spatial, 1);
     const auto packed = make_packed(spec);
     ASSERT_GT(kernels::PackedWeights(spec).weight_bytes(), 1 << 20);
-    const at::Tensor x = at::randn(sizes), exact = by_aten(x, packed->spec(), "", {}, at::kDouble);
+    const at::Tensor x = at::randn(sizes), exact = by_aten(x, spec, "", {}, at::kDouble);
     const at::Tensor operand = at::randn(exact.sizes());
     const at::Tensor y = region_of(packed, "add", 1)->run({x, operand})[0];
     EXPECT_LE(error_of(y, exact + operand), 1e-5 * exact.abs().max().item<double>());
@@ -182,7 +182,7 @@ TEST(Convolutions, TransposedWithResultsThatNoTapReaches) {
   spec.output_padding = {2, 3};
   const auto packed = make_packed(spec);
   const at::Tensor x = at::rand({1, 16, 5, 6}), y = region_of(packed, "relu", 0)->run({x})[0];
-  const at::Tensor wanted = by_aten(x, packed->spec(), "relu", {}, at::kFloat);
+  const at::Tensor wanted = by_aten(x, spec, "relu", {}, at::kFloat);
   EXPECT_TRUE(at::allclose(y, wanted, 1e-5, 1e-5));
   const at::Tensor bias = spec.bias.relu().view({1, 16, 1, 1});
   EXPECT_TRUE(at::equal(y.slice(2, 1, 15, 3), bias.expand({1, 16, 5, 26})));
@@ -205,7 +205,7 @@ TEST(Convolutions, FramesThatAreImages) {
           spec.dilation = {1, 1, 1};
           spec.output_padding = {0, 0, 0};
           const auto packed = make_packed(spec);
-          const at::Tensor x = at::randn({images, 32, 4, 9, 10}), bare = by_aten(x, packed->spec(), "", {}, at::kDouble);
+          const at::Tensor x = at::randn({images, 32, 4, 9, 10}), bare = by_aten(x, spec, "", {}, at::kDouble);
           for (const Sizes& sizes : {bare.sizes().vec(), Sizes{1, 32, 1, 1, 1}, Sizes{images, 1, 4, 1, 1}}) {
             const at::Tensor operand = at::randn(sizes);
             const auto region = region_of(packed, "add|relu", 1);
@@ -232,7 +232,7 @@ TEST(Convolutions, NumbersThatAreNotFiniteReachWhatReadsThem) {
         const auto packed = make_packed(spec);
         at::Tensor x = at::rand(sizes);
         x[1][5][3] = value;
-        const at::Tensor y = region_of(packed, "", 0)->run({x})[0], wanted = by_aten(x, packed->spec(), "", {}, at::kFloat);
+        const at::Tensor y = region_of(packed, "", 0)->run({x})[0], wanted = by_aten(x, spec, "", {}, at::kFloat);
         EXPECT_TRUE(at::equal(y.isnan(), wanted.isnan())) << packed->describe() << value;
         EXPECT_TRUE(at::equal(y.isinf(), wanted.isinf())) << packed->describe() << value;
       }
