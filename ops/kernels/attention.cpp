@@ -17,8 +17,6 @@ namespace {
 constexpr std::int64_t kScores = 32 << 10;  // floats of scores that a chunk holds
 constexpr std::int64_t kPart = 512;         // keys whose products are summed at once, as in contractions
 
-std::int64_t round_up(std::int64_t n, std::int64_t step) { return divide_up(n, step) * step; }
-
 // Panels of a matrix [depth][columns], each [depth][panel]: the widest that a tile takes.
 struct Panels {
   std::int64_t depth, columns, panel;

@@ -28,18 +28,24 @@ std::vector<const float*>& row_pointers(std::int64_t count) {
   return rows;
 }
 
+const std::vector<Step>& stepping_chain(const std::vector<Step>& chain, std::int64_t image, std::int64_t row, std::int64_t distance) {
+  thread_local std::vector<Step> stepping;
+  stepping.assign(chain.begin(), chain.end());
+  for (Step& step : stepping) {
+    if (step.operand) step.operand += image * step.image_stride + row * step.row_stride;
+    step.row_stride *= distance;
+  }
+  return stepping;
+}
+
 // The whole result lies evenly where there is one phase, else a line of a phase, whose neighbours are out_step(2) apart.
 PackedWeights::Run PackedWeights::run_at(const Job& job, std::int64_t image, std::int64_t row) const {
   if (phases_.size() == 1) return {job.y + (image * job.rows + row - job.y_row) * job.y_stride, job.chain->data(), row};
   const std::int64_t line = row / job.columns, column = row % job.columns;
   const std::int64_t f = line / job.lines * out_step(0) + job.phase->first[0], h = line % job.lines * out_step(1) + job.phase->first[1];
   const std::int64_t first = (f * job.out.height + h) * job.out.width + job.phase->first[2];
-  thread_local std::vector<Step> chain;
-  chain.assign(job.chain->begin(), job.chain->end());
-  for (Step& step : chain) {
-    if (step.operand) step.operand += first * step.row_stride;
-    step.row_stride *= out_step(2);
-  }
+  // The image is the tile's own.
+  const std::vector<Step>& chain = stepping_chain(*job.chain, 0, first, out_step(2));
   return {job.y + (image * job.out.rows() + first + column * out_step(2)) * job.y_stride, chain.data(), column};
 }
 

@@ -35,10 +35,14 @@ struct PackedWeights::Run {
   std::int64_t row;
 };
 
+// The chain for rows that lie `distance` apart, from row `row` of an image on: its operands step as the rows do. Kept per thread, until the next one.
+const std::vector<Step>& stepping_chain(const std::vector<Step>& chain, std::int64_t image, std::int64_t row, std::int64_t distance);
+
 // Kept per thread: a call allocates only when it needs more rows than any before it.
 std::vector<const float*>& row_pointers(std::int64_t count);
 
 inline std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+inline std::int64_t round_up(std::int64_t n, std::int64_t step) { return divide_up(n, step) * step; }
 
 struct alignas(64) TaskRun {
   std::atomic<std::int64_t> next;

@@ -13,11 +13,6 @@
 #include "ops/kernels/loop_nest.h"
 
 namespace fusible::kernels {
-namespace {
-
-std::int64_t round_up(std::int64_t n, std::int64_t step) { return (n + step - 1) / step * step; }
-
-}  // namespace
 
 void prefer_huge_pages([[maybe_unused]] void* memory, [[maybe_unused]] size_t bytes) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)

@@ -157,14 +157,10 @@ bool PackedWeights::multiply_tiles(const Job& job, std::int64_t index, std::int6
       machine.tile(t);
     }
   }
-  // The chain's operands of the part's rows, which lie `step` pixels apart as y's do.
-  thread_local std::vector<Step> chain;
-  chain = *job.chain;
-  const std::int64_t row = part.first_pixel(job.out) - (job.images == 1 ? 0 : part.image * job.out.height * job.out.width);
-  for (Step& step : chain) {
-    if (step.operand) step.operand += (job.images == 1 ? 0 : part.image * step.image_stride) + row * step.row_stride;
-    step.row_stride *= part.step;
-  }
+  // Rows of all images are counted as one where they collapse.
+  const bool collapsed = job.images == 1;
+  const std::int64_t row = part.first_pixel(job.out) - (collapsed ? 0 : part.image * job.out.height * job.out.width);
+  const std::vector<Step>& chain = stepping_chain(*job.chain, collapsed ? 0 : part.image, row, part.step);
   return machine.winograd_output({m, tiles * width, width, bias_.const_data_ptr<float>() + channel,
                                   job.y + part.first_pixel(job.out) * job.y_stride + channel, part.step * job.y_stride,
                                   part.step * job.y_stride * job.out.width, part.lines(job.out), part.columns(job.out), first, count,

@@ -7,20 +7,12 @@
 #include <gtest/gtest.h>
 
 #include "ops/region/region.h"
+#include "tests/region/pointwise.h"
 
 namespace fusible {
 namespace {
 
 using Lines = std::vector<std::string>;
-
-c10::intrusive_ptr<PackedContraction> pointwise(std::int64_t in, std::int64_t out) {
-  ContractionSpec spec;
-  spec.weight = at::randn({out, in, 1, 1});
-  spec.stride = {1, 1};
-  spec.padding = {0, 0};
-  spec.dilation = {1, 1};
-  return make_packed(spec);
-}
 
 // A channel shuffle between two convolutions, a concatenation, a pool and a gate.
 Region::State network() {

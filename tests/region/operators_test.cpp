@@ -5,21 +5,13 @@
 #include <gtest/gtest.h>
 
 #include "ops/region/region.h"
+#include "tests/region/pointwise.h"
 
 namespace fusible {
 namespace {
 
 using Arg = Argument;
 using Ints = std::vector<std::int64_t>;
-
-c10::intrusive_ptr<PackedContraction> pointwise(std::int64_t in, std::int64_t out) {
-  ContractionSpec spec;
-  spec.weight = at::randn({out, in, 1, 1});
-  spec.stride = {1, 1};
-  spec.padding = {0, 0};
-  spec.dilation = {1, 1};
-  return make_packed(spec);
-}
 
 // The operators read what a convolution made, which lies in channels_last; `gate` is an input of [2, 12, 1, 1].
 struct Bench {
