@@ -1,5 +1,6 @@
 #include "fusible/report.h"
 
+#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "fusible/fusible.h"

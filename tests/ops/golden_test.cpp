@@ -11,7 +11,7 @@ namespace {
 TEST(Golden, ArchivesOfEveryFormatLoadAndGiveTheirOutputs) {
   const at::NoGradGuard no_grad;
   int archives = 0;
-  for (const auto& entry : std::filesystem::directory_iterator(FUSIBLE_TEST_DATA "/golden")) {
+  for (const auto& entry : std::filesystem::directory_iterator(FUSIBLE_SOURCE_DIR "/tests/golden")) {
     if (entry.path().extension() != ".pt") continue;
     ++archives;
     auto module = torch::jit::load(entry.path().string());

@@ -15,7 +15,7 @@ using ::testing::HasSubstr;
 using json = nlohmann::json;
 
 std::string text_of(const std::string& name) {
-  std::ifstream file(std::string(FUSIBLE_TEST_DATA) + "/python/reports/" + name);
+  std::ifstream file(FUSIBLE_SOURCE_DIR "/tests/python/reports/" + name);
   std::stringstream text;
   text << file.rdbuf();
   return text.str();

@@ -1,0 +1,2 @@
+// Owns the precompiled header (CMakeLists.txt).
+int main() {}
