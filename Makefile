@@ -47,8 +47,11 @@ test-build: $(VENV)/ready system-test
 cpp-test: lint-style test-build  ## the GoogleTest suites
 	@bash -o pipefail -c 'ctest --test-dir $(BUILD) --output-on-failure --no-tests=error --parallel $(JOBS) 2>&1 | tee $(BUILD)/ctest.log'
 
+# A crash prints long: its first lines say where, and a log that is cut keeps its last ones.
+CRASHED = grep -a -B 3 -A 12 '^Fatal Python error' $(BUILD)/pytest.log; df -h . $${TMPDIR:-/tmp}
+
 python-test: cpp-test $(VENV)/tests-ready  ## the pytest suites
-	@bash -o pipefail -c '$(PY) -m pytest 2>&1 | tee $(BUILD)/pytest.log'
+	@bash -o pipefail -c '$(PY) -m pytest 2>&1 | tee $(BUILD)/pytest.log' || { $(CRASHED); exit 1; }
 
 fuzz: test-build  ## 3,000 random modules of the day against the original
 	$(BUILD)/tests/fuzz/fuzz_graphs --count 3000 --minutes 3 2> /dev/null

@@ -11,6 +11,7 @@ import torch
 from .models import MODELS
 
 FORMS = ("scripted", "traced")
+SPACE = 2 << 30  # two archives of the largest model, and what its tests write
 
 
 @functools.cache
@@ -44,6 +45,9 @@ def archives(name):
     module = built(name)
     exported = {"scripted": script(module), "traced": trace(module, MODELS[name].inputs())}
     paths = {}
+    free = shutil.disk_usage(folder()).free
+    if free < SPACE:  # torch's writer ends the process when the disk is full
+        raise OSError(f"{name}: {SPACE >> 20} MiB were needed for its archives in {folder()}, found {free >> 20} MiB free: make room, or set TMPDIR")
     for form in FORMS:
         paths[form] = folder() / f"{name}-{form}.pt"
         torch.jit.save(exported[form], str(paths[form]))
