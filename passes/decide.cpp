@@ -1,5 +1,6 @@
 #include "passes/decide.h"
 #include "passes/dependence.h"
+#include "passes/products.h"
 
 namespace fusible {
 
@@ -325,9 +326,7 @@ class Decider {
       Verdict& verdict = verdicts_[index];
       if (!candidate || candidate_of(candidate) != static_cast<int>(index) || verdict.status != Status::declined || !verdict.code.empty()) continue;
       if (candidate->kind() != torch::jit::aten::batch_norm) {
-        decline(candidate, verdict.site.op.substr(6), is_plain_product(candidate) ? plain_product() : Decline{
-            codes::weight_not_constant, "a constant weight", "a product of two values that are computed at run time",
-            "accept it: a product of two activations has nothing to fold or pack", {}});
+        decline(candidate, verdict.site.op.substr(6), is_plain_product(candidate) ? plain_product() : of_product(candidate, facts_));
         continue;
       }
       // What the batch_norm itself is (training, no statistics) says more than what stands before it.

@@ -32,13 +32,17 @@ void apply(std::vector<Sizes>& shapes, const Window& w, std::int64_t channels, b
 
 }  // namespace
 
+// oneDNN, in torch, does not look at the width of an LSTM's input.
+bool Generator::same_width() const {
+  const auto& shapes = current().shapes;
+  return std::all_of(shapes.begin(), shapes.end(), [&](const Sizes& sizes) { return sizes.back() == shapes[0].back(); });
+}
+
 void Generator::contraction() {
   const auto rank = current().rank();
   const bool image = rank >= 3 && rank <= 5;
   if (image && random_.chance(rank == 3 ? 60 : 85)) return convolution(random_.chance(20));
-  // oneDNN, in torch, does not look at the width of an LSTM's input.
-  const auto same_width = [&](const Sizes& sizes) { return sizes.back() == current().sizes().back(); };
-  if (rank == 3 && std::all_of(current().shapes.begin(), current().shapes.end(), same_width) && random_.chance(20)) return recurrent();
+  if (rank == 3 && same_width() && random_.chance(20)) return recurrent();
   if (rank >= 1 && random_.chance(92)) return linear();
   product_of_activations();
 }
@@ -123,22 +127,29 @@ void Generator::product_of_activations() {
 }
 
 // An LSTM or GRU over the first or second dimension; its last state is read in some.
-void Generator::recurrent() {
+void Generator::recurrent(const Cell& cell) {
   const Variable v = current();
-  const bool lstm = random_.chance(50), biases = random_.chance(70), both = random_.chance(30), batch_first = random_.chance(50);
+  const bool lstm = cell.step.empty() ? random_.chance(50) : cell.step == "lstm", biases = random_.chance(70), both = random_.chance(30), batch_first = random_.chance(50);
   const std::int64_t in = v.sizes().back(), hidden = random_.pick({1, 3, 8, 17}), layers = random_.pick({1, 1, 2}), directions = both ? 2 : 1;
   const std::int64_t rows = (lstm ? 4 : 3) * hidden;
+  const auto w = [&](const Sizes& sizes, const std::string& fill) {
+    return cell.code == "FUS401" ? tensor("parameter", sizes, fill, dtype_ == "float32" ? "float64" : dtype_) : weight(sizes, fill);
+  };
   std::string weights;
   for (std::int64_t i = 0; i < layers * directions; ++i) {
-    weights += (i ? ", " : "") + weight({rows, i < directions ? in : directions * hidden}, "small") + ", " + weight({rows, hidden}, "small");
-    if (biases) weights += ", " + weight({rows}, "normal") + ", " + weight({rows}, "normal");
+    weights += (i ? ", " : "") + w({rows, i < directions ? in : directions * hidden}, "small") + ", " + w({rows, hidden}, "small");
+    if (biases) weights += ", " + w({rows}, "normal") + ", " + w({rows}, "normal");
   }
   const auto flag = [](bool value) { return std::string(value ? "True" : "False"); };
   const std::string id = std::to_string(counter_++), h = "h" + id, y = "r" + id;
+  if (!certain_) {  // torch's LSTM reads beyond an input of another width
+    line("if " + v.name + ".size(-1) != " + std::to_string(in) + ":");
+    line("    raise Exception(\"expected another width\")");
+  }
   line(h + " = " + v.name + ".new_" + random_.pick<std::string>({"zeros", "ones"}) + "([" + std::to_string(layers * directions) + ", " + v.name + ".size(" +
        (batch_first ? "0" : "1") + "), " + std::to_string(hidden) + "])");
   line((lstm ? y + ", " + h + "n, " + h + "c = torch.lstm(" : y + ", " + h + "n = torch.gru(") + v.name + ", " + (lstm ? "[" + h + ", " + h + "]" : h) + ", [" + weights + "], " +
-       flag(biases) + ", " + std::to_string(layers) + ", 0.0, " + flag(random_.chance(4)) + ", " + flag(both) + ", " + flag(batch_first) + ")");
+       flag(biases) + ", " + std::to_string(layers) + ", 0.0, " + flag(cell.code == "FUS502" || random_.chance(4)) + ", " + flag(both) + ", " + flag(batch_first) + ")");
   auto shapes = v.shapes;
   for (auto& shape : shapes)
     if (!shape.empty()) shape.back() = directions * hidden;

@@ -1,6 +1,7 @@
 #include "tests/fuzz/generator.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace fuzz {
 
@@ -159,6 +160,7 @@ void Generator::conditional() {
   --indent_, --depth_;
   variables_.resize(count);
   variables_.push_back({result, std::move(shapes)});
+  certain_ = false;
 }
 
 void Generator::loop() {
@@ -175,6 +177,7 @@ void Generator::loop() {
   --indent_, --depth_;
   variables_.resize(count);
   variables_.push_back({result, before.shapes});
+  certain_ = false;
 }
 
 void Generator::raise() {
@@ -190,6 +193,7 @@ void Generator::raise() {
 void Generator::submodule() {
   if (!is_root() || depth_ > 0) return;
   const auto saved = variables_;
+  const bool certain = std::exchange(certain_, false);
   const Variable given = current();
   owner_ = "blk" + std::to_string(counter_++);
   const std::string owner = owner_;
@@ -207,6 +211,7 @@ void Generator::submodule() {
   indent_ = indent;
   owner_.clear();
   variables_ = saved;
+  certain_ = certain;
   const int times = random_.chance(30) ? 2 : 1;
   for (int i = 0; i < times; ++i) assign("self." + owner + ".forward(" + (i ? any().name : given.name) + ")", shapes);
 }

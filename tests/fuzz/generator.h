@@ -4,6 +4,7 @@
 
 #include "tests/fuzz/program.h"
 #include "tests/fuzz/quota.h"
+#include "tests/fuzz/quota.h"
 #include "tests/fuzz/random.h"
 
 namespace fuzz {
@@ -38,7 +39,8 @@ class Generator {
   void convolution(bool transposed);
   void linear();
   void product_of_activations();
-  void recurrent();
+  bool same_width() const;
+  void recurrent(const Cell& cell = {});
   void batch_norm();
   // steps.cpp
   void activation();
@@ -48,6 +50,7 @@ class Generator {
   void write();
   void other_operator();
   std::string operand(const Variable& v, bool& scalar);
+  std::string divisor(const std::string& name) const;
   // quota.cpp
   void steered();
   void left_step(const Cell& cell);
@@ -73,6 +76,7 @@ class Generator {
   std::vector<std::string>* lines_ = nullptr;
   std::string owner_, dtype_;
   int indent_ = 1, counter_ = 0, depth_ = 0;
+  bool certain_ = true;  // shapes are those that are followed: false behind branches, and in a submodule, which is called with others too
   std::vector<std::string> written_;   // attributes that method `state` shows
   std::vector<std::string> returned_;  // variables that the method must return
 };

@@ -40,7 +40,8 @@ std::string replaced(std::string text, char letter, const std::string& with) {
 }
 
 bool is_binary(const std::string& step) { return step == "add" || step == "sub" || step == "mul" || step == "div"; }
-bool is_contraction(const std::string& step) { return step == "conv" || step == "conv_transpose" || step == "linear" || step == "addmm" || step == "bmm"; }
+bool is_recurrent(const std::string& step) { return step == "lstm" || step == "gru"; }
+bool is_contraction(const std::string& step) { return step == "conv" || step == "conv_transpose" || step == "linear" || step == "addmm" || step == "bmm" || is_recurrent(step); }
 
 }  // namespace
 
@@ -62,8 +63,9 @@ const std::vector<Cell>& cells() {
     add("batch_norm", {"FUS101", "FUS102", "FUS103", "FUS201", "FUS202", "FUS203", "FUS204", "FUS301", "FUS302", "FUS306", "FUS401", "FUS402", "FUS502", "FUS503"});
     for (const char* step : {"conv", "conv_transpose"}) add(step, {"FUS303", "FUS304", "FUS401", "FUS502", "FUS503"});
     add("linear", {"FUS303", "FUS304", "FUS401"});
-    add("addmm", {"FUS303"});
+    add("addmm", {"FUS303", "FUS501"});
     add("bmm", {"FUS303"});
+    for (const char* step : {"lstm", "gru"}) add(step, {"FUS401", "FUS502"});
     return list;
   }();
   return all;
@@ -156,6 +158,7 @@ void Generator::left_step(const Cell& cell) {
 void Generator::left_contraction(const Cell& cell) {
   const Variable v = current();
   const bool transposed = cell.step == "conv_transpose", linear = cell.step == "linear" || cell.step == "addmm" || cell.step == "bmm";
+  if (is_recurrent(cell.step)) return v.rank() == 3 && same_width() ? recurrent(cell) : contraction();
   if (linear ? v.rank() < 1 : v.rank() < 3 || v.rank() > 5) return contraction();
   auto shapes = v.shapes;
   if (cell.step == "bmm") {
@@ -173,7 +176,7 @@ void Generator::left_contraction(const Cell& cell) {
     line(w + ".mul_(1.25)");
     if (is_root() && depth_ == 0) written_.push_back(w);
   }
-  if (cell.code == "FUS303" && cell.step != "addmm") w = "(" + w + " * 1.5)";
+  if (cell.code == "FUS303") w = "(" + w + " * 1.5)";
   for (auto& shape : shapes) {
     const std::size_t from_right = linear ? 1 : static_cast<std::size_t>(v.rank() - 1);
     if (shape.size() >= from_right) shape[shape.size() - from_right] = out;
@@ -181,7 +184,7 @@ void Generator::left_contraction(const Cell& cell) {
   std::string text;
   if (cell.step == "addmm") {
     if (v.rank() != 2) return contraction();
-    text = "torch.addmm(" + b + ", " + v.name + ", " + w + ", beta=0.5)";
+    text = "torch.addmm(" + b + ", " + v.name + ", " + w + (cell.code == "FUS501" ? ", beta=0.5)" : ")");
   } else if (linear) {
     text = "torch.linear(" + v.name + ", " + w + ", " + b + ")";
   } else {

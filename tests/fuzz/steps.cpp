@@ -94,22 +94,30 @@ std::string Generator::operand(const Variable& v, bool& scalar) {
   return random_.pick(same);
 }
 
+// The oracle's references round inputs and weights, not results: next to 0 a quotient would show the last bit of what it is divided by.
+std::string Generator::divisor(const std::string& name) const {
+  const bool computed = std::any_of(variables_.begin(), variables_.end(), [&](const Variable& v) { return v.name == name; });
+  return computed && !(is_root() && name == "x0") ? "(" + name + ".abs() + 0.5)" : name;
+}
+
 void Generator::binary() {
   const Variable v = any();
   bool scalar = false;
   const std::string other = operand(v, scalar);
   const std::string op = random_.pick<std::string>({"+", "+", "+", "-", "*", "*", "/"});
   const std::string name = op == "+" ? "add" : op == "-" ? "sub" : op == "*" ? "mul" : "div";
+  const std::string right = op == "/" ? divisor(other) : other, v_right = op == "/" ? divisor(v.name) : v.name;
   const std::string alpha = random_.pick<std::string>({"1", "2", "0.5", "-1", "1.0"});
+  const std::string scaled = name == "add" || name == "sub" ? ", alpha=" + alpha : "";
   const auto roll = random_.below(100);
   std::string text;
-  if (roll < 45) text = v.name + " " + op + " " + other;
-  else if (roll < 62) text = other + " " + op + " " + v.name;
-  else if (roll < 72) text = "torch." + name + "(" + v.name + ", " + other + (name == "add" || name == "sub" ? ", alpha=" + alpha : "") + ")";
-  else if (roll < 76 && !scalar) text = "torch." + name + "(" + other + ", " + v.name + (name == "add" || name == "sub" ? ", alpha=" + alpha : "") + ")";
+  if (roll < 45) text = v.name + " " + op + " " + right;
+  else if (roll < 62) text = other + " " + op + " " + v_right;
+  else if (roll < 72) text = "torch." + name + "(" + v.name + ", " + right + scaled + ")";
+  else if (roll < 76 && !scalar) text = "torch." + name + "(" + other + ", " + v_right + scaled + ")";
   else if (roll < 80) text = "torch.rsub(" + v.name + ", " + other + (random_.chance(50) ? ", alpha=" + alpha : "") + ")";
-  else if (roll < 92 || scalar) text = v.name + "." + name + "_(" + other + ")";
-  else if (roll < 96) text = other + "." + name + "_(" + v.name + ")";
+  else if (roll < 92 || scalar) text = v.name + "." + name + "_(" + right + ")";
+  else if (roll < 96) text = other + "." + name + "_(" + v_right + ")";
   else text = random_.pick<std::string>({"torch.maximum(" + v.name + ", " + other + ")", "torch.addcmul(" + v.name + ", " + v.name + ", " + other + ")",
                                          "torch.where(" + v.name + " > 0, " + v.name + ", " + other + ")"});
   if (text.find("_(") != std::string::npos && other.rfind("self.", 0) == 0 && text.rfind("self.", 0) == 0 && is_root() && depth_ == 0) written_.push_back(other);

@@ -134,6 +134,38 @@ def test_alpha():
     check(Net(), image(), codes=["FUS501"])
 
 
+@pytest.mark.parametrize("factors, code, found", [
+    ({"beta": 0.5}, "FUS501", "beta=0.5 and alpha=1"), ({"alpha": -2}, "FUS501", "beta=1 and alpha=-2"), ({"beta": 0, "alpha": 3.5}, "FUS501", "beta=0 and alpha=3.5")])
+def test_factors_of_addmm(factors, code, found):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight, self.bias = nn.Parameter(torch.randn(6, 4)), nn.Parameter(torch.randn(4))
+            self.beta, self.alpha = factors.get("beta", 1), factors.get("alpha", 1)
+
+        def forward(self, x):
+            return F.relu(torch.addmm(self.bias, x, self.weight, beta=self.beta, alpha=self.alpha))
+
+    x = torch.randn(3, 6)
+    for module in (torch.jit.script(Net().eval()), torch.jit.trace(Net().eval(), (x,))):
+        fused = fusible.fuse(module)
+        assert [(d.code, d.found) for d in fusible.report(fused).diagnostics if d.kind == "missed"] == [(code, found)]
+        assert_same(fused(x), module(x))
+
+
+def test_batch_of_constant_matrices():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(3, 6, 4))
+
+        def forward(self, x):
+            return F.relu(torch.bmm(x, self.weight))
+
+    fused = fusible.fuse(torch.jit.script(Net().eval()))
+    assert [(d.code, d.found) for d in fusible.report(fused).diagnostics if d.kind == "missed"] == [("FUS303", "a batch of constant matrices")]
+
+
 def test_shared_convolution_with_two_batch_norms():
     class Net(Module):
         def __init__(self):
