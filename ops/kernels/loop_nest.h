@@ -25,9 +25,6 @@ struct PackedWeights::Job {
   std::int64_t x_line = 0, y_row = 0, chain_image = 0;
 };
 
-// Memory that is read end to end at every call: huge pages spare the walks of the page table. The kernel may decline.
-void prefer_huge_pages(void* memory, size_t bytes);
-
 // Some results of a phase that lie evenly in memory: the first one, and the chain whose operands step as they do.
 struct PackedWeights::Run {
   float* c;

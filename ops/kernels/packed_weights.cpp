@@ -3,25 +3,13 @@
 #include <algorithm>
 #include <cstdint>
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
 #include "ops/kernels/loop_nest.h"
+#include "ops/kernels/weight_memory.h"
 
 namespace fusible::kernels {
-
-void prefer_huge_pages([[maybe_unused]] void* memory, [[maybe_unused]] size_t bytes) {
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-  constexpr std::uintptr_t kHuge = 2 << 20;
-  const std::uintptr_t begin = (reinterpret_cast<std::uintptr_t>(memory) + kHuge - 1) / kHuge * kHuge;
-  const std::uintptr_t end = (reinterpret_cast<std::uintptr_t>(memory) + bytes) / kHuge * kHuge;
-  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
-#endif
-}
 
 bool PackedWeights::takes(const ContractionSpec& spec) {
   const at::Tensor& w = spec.weight;
@@ -154,8 +142,7 @@ at::Tensor PackedWeights::pack(const at::Tensor& weight) const {
     return data;
   }
   // Reads past the last panel are prefetches only.
-  at::Tensor data = at::empty({groups_ * group_floats_}, at::kFloat);
-  prefer_huge_pages(data.mutable_data_ptr<float>(), data.nbytes());
+  at::Tensor data = weight_memory(groups_ * group_floats_);
   float* const to = data.mutable_data_ptr<float>();
   const std::int64_t step = dense_index(0, 1, 0);
   at::parallel_for(0, groups_ * panels(), 1, [&](std::int64_t begin, std::int64_t end) {

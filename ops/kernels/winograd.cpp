@@ -3,6 +3,7 @@
 // A task is a few lines of tiles: transformed, multiplied panel by panel as 16 matrix products and transformed back while they are near.
 
 #include "ops/kernels/loop_nest.h"
+#include "ops/kernels/weight_memory.h"
 
 #include <array>
 
@@ -76,8 +77,7 @@ bool PackedWeights::transforms_first(const Pixels& out) const {
 // [panel][16][in][panel width].
 at::Tensor PackedWeights::transform_weights() const {
   const float* const from = packed().const_data_ptr<float>();
-  at::Tensor data = at::empty({kProducts * in_ * out_}, at::kFloat);
-  prefer_huge_pages(data.mutable_data_ptr<float>(), data.nbytes());
+  at::Tensor data = weight_memory(kProducts * in_ * out_);
   float* const to = data.mutable_data_ptr<float>();
   // A line of the cache at a time: 9 are read and 16 written, whose addresses often differ by a power of two.
   using Line = std::array<double, 16>;

@@ -1,0 +1,59 @@
+#include "ops/kernels/weight_memory.h"
+
+#include <cstdlib>
+#include <memory>
+#include <mutex>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+#include <ATen/ATen.h>
+
+#include "ops/kernels/loop_nest.h"
+
+namespace fusible::kernels {
+
+namespace {
+
+constexpr std::int64_t kLine = 64, kHugePage = 2 << 20, kChunk = 8 << 20;
+
+std::shared_ptr<char> on_huge_pages(std::int64_t bytes) {
+  void* memory = nullptr;
+  TORCH_CHECK(!posix_memalign(&memory, kHugePage, static_cast<std::size_t>(bytes)), "out of memory: ", bytes, " bytes for packed weights");
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+  madvise(memory, static_cast<std::size_t>(bytes), MADV_HUGEPAGE);
+#endif
+  return {static_cast<char*>(memory), std::free};
+}
+
+// The chunk that is being filled; the weights in it hold it.
+struct Filling {
+  std::mutex mutex;
+  std::weak_ptr<char> chunk;
+  std::int64_t used = 0;
+};
+
+}  // namespace
+
+at::Tensor weight_memory(std::int64_t floats) {
+  const std::int64_t bytes = round_up(floats * static_cast<std::int64_t>(sizeof(float)), kLine);
+  std::shared_ptr<char> memory;
+  if (bytes > kChunk / 2) {
+    memory = on_huge_pages(bytes);
+  } else {
+    static Filling& filling = *new Filling;  // never destroyed: a thread may pack while the process ends
+    const std::lock_guard lock(filling.mutex);
+    std::shared_ptr<char> chunk = filling.chunk.lock();
+    if (!chunk || filling.used + bytes > kChunk) {
+      filling.chunk = chunk = on_huge_pages(kChunk);
+      filling.used = 0;
+    }
+    memory = {chunk, chunk.get() + filling.used};
+    filling.used += bytes;
+  }
+  float* const begin = reinterpret_cast<float*>(memory.get());
+  return at::from_blob(begin, {floats}, [memory = std::move(memory)](void*) {}, at::kFloat);
+}
+
+}  // namespace fusible::kernels
