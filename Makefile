@@ -91,7 +91,7 @@ bench: build $(VENV)/bench-ready  ## the race against other engines and the kern
 	$(PY) bench/race.py --prepared build/race/prepared $(RACE)
 	cmake -S . -B build/bench -G Ninja -DFUSIBLE_TESTS=OFF -DFUSIBLE_PYTHON=OFF -DFUSIBLE_BENCH=ON -DPython3_EXECUTABLE=$(CURDIR)/$(PY) > /dev/null
 	cmake --build build/bench --parallel $(JOBS) --target kernels_bench
-	build/bench/bench/kernels_bench 1
+	build/bench/bench/kernels_bench bench/shapes.csv 1
 	@echo "The table: build/race/race.md, the plot: build/race/race.svg. For README.md and docs/performance.md: $(PY) bench/publish.py build/race/race.json"
 
 lint-style:  ## file lengths and forbidden strings
