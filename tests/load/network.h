@@ -1,6 +1,6 @@
 #pragma once
 
-// What the programs of this folder run: a residual network with a gate and a head, for images of any size.
+// What the programs of this folder run: a residual network with a gate and a head, for images of any size, and a recurrent one.
 
 #include <vector>
 
@@ -25,6 +25,20 @@ def forward(self, x):
     y = torch.sigmoid(torch.conv2d(torch.adaptive_avg_pool2d(z, [1, 1]), self.w3)) * z
     return torch.linear(torch.flatten(torch.adaptive_avg_pool2d(y, [1, 1]), 1), self.head), y
 )", weights, statistics);
+}
+
+// Two recurrent layers, large enough that threads meet while the first call packs their weights.
+inline torch::jit::Module recurrent_network() {
+  Weights weights;
+  for (const std::string layer : {"0", "1"}) {
+    weights.emplace_back("x" + layer, seeded({768, 256}, 1) * 0.1);
+    weights.emplace_back("h" + layer, seeded({768, 256}, 2) * 0.1);
+  }
+  return script(R"(
+def forward(self, x):
+    h = torch.zeros([2, x.size(1), 256])
+    return torch.gru(x, h, [self.x0, self.h0, self.x1, self.h1], False, 2, 0.0, False, False, False)
+)", weights);
 }
 
 inline std::vector<at::Tensor> call(torch::jit::Module& module, const at::Tensor& x) {

@@ -1,4 +1,4 @@
-// share_fused [ROUNDS]: threads meet at a fused module that nobody has called yet: first calls, which pack its weights and make its plans, beside
+// share_fused [ROUNDS]: threads meet at fused modules that nobody has called yet: first calls, which pack the weights and make the plans, beside
 // save, deepcopy, fuse of the same module, new patterns, and the JIT pass switched on and off. Exit 1 when a result has other bits than in a single
 // thread.
 
@@ -28,18 +28,23 @@ int run(int rounds) {
   Module original = fusible::testing::network();
   Module reference = fusible::fuse(original).module;
   const std::vector<Expected> expected = fusible::testing::single_threaded(reference);
+  Module recurrent = fusible::testing::recurrent_network();
+  Module recurrent_reference = fusible::fuse(recurrent).module;
+  const at::Tensor sequence = fusible::testing::seeded({2, 3, 256}, 3);
+  const Expected of_sequence{sequence, call(recurrent_reference, sequence)};
   std::atomic<int> differences{0}, failures{0};
-  const auto compare = [&](Module& module, std::size_t i) {
-    const Expected& wanted = expected[i % expected.size()];
+  const auto compare_with = [&](Module& module, const Expected& wanted) {
     const auto found = call(module, wanted.x);
     for (std::size_t k = 0; k < wanted.y.size(); ++k) differences += !at::equal(found[k], wanted.y[k]);
   };
+  const auto compare = [&](Module& module, std::size_t i) { compare_with(module, expected[i % expected.size()]); };
   for (int round = 0; round < rounds; ++round) {
-    Module fused = fusible::fuse(original).module;
+    Module fused = fusible::fuse(original).module, fused_recurrent = fusible::fuse(recurrent).module;
     const auto seed = static_cast<std::size_t>(round);
     std::vector<std::function<void()>> actions;
     for (std::size_t t = 0; t < kCallers; ++t)
       actions.push_back([&, t] { for (std::size_t i = 0; i < 6; ++i) compare(fused, seed + i * (t % 2 ? 1 : 5)); });
+    for (int t = 0; t < kCallers; ++t) actions.push_back([&] { compare_with(fused_recurrent, of_sequence); });
     actions.push_back([&] {
       std::stringstream archive;
       fused.save(archive);
