@@ -17,7 +17,7 @@ APT_PYTHON := $(shell $(PYTHON) -c 'import ensurepip, venv' 2>&1 | grep -q . && 
   $(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' || echo python3-dev)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo readme test bench fuzz lesser sanitize libfuzzer build cpp-test python-test lint-style clean system-build system-test
+.PHONY: help demo readme test bench fuzz lesser sanitize threads libfuzzer build cpp-test python-test lint-style clean system-build system-test
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -68,6 +68,19 @@ sanitize: $(VENV)/ready system-test  ## AddressSanitizer and UndefinedBehaviorSa
 	cmake --build --preset asan --parallel $(JOBS) --target test_kernels test_ops test_region patterns_test fuzz_graphs
 	$(SANITIZED) ctest --test-dir build/asan --output-on-failure --parallel $(JOBS) -R '^(kernels|ops|region|patterns)[.]' -E 'Conv.MatchesAten|ParserErr|Cost'
 	$(SANITIZED) build/asan/tests/fuzz/fuzz_graphs --count 200 --minutes 10
+
+threads: $(VENV)/ready system-test  ## ThreadSanitizer: first calls beside save, copies and fuse, the JIT pass switched meanwhile, and the load test
+	cmake --preset tsan -DPython3_EXECUTABLE=$(CURDIR)/$(PY) > /dev/null
+	cmake --build --preset tsan --parallel $(JOBS) --target share_fused load_fused test_ops test_region
+	$(RACES) build/tsan/tests/load/share_fused 10
+	$(RACES) build/tsan/tests/load/load_fused --minutes 1
+	$(RACES) build/tsan/tests/test_ops --gtest_filter='*AtOnce*'
+	$(RACES) build/tsan/tests/test_region --gtest_filter='*.ThreadsAnd*'
+
+# It does not know the barriers of libgomp, which is not instrumented: loops run in the thread that calls. gcc 12 cannot place its memory where a kernel
+# moves mappings by more than 28 bits, so they stay where they are, if this machine lets one say so.
+RACES = $(shell setarch -R true 2> /dev/null && echo setarch -R) env OMP_NUM_THREADS=1 \
+  TSAN_OPTIONS=suppressions=$(CURDIR)/tests/load/tsan.supp
 
 LIBFUZZER_SECONDS ?= 300
 
