@@ -67,7 +67,15 @@ at::MemoryFormat conv_memory_format(const at::Tensor& x, const at::Tensor& weigh
   const auto stride = ints(s.stride, 1), padding = ints(s.padding, 0), dilation = ints(s.dilation, 1), output_padding = ints(s.output_padding, 0);
   const auto backend = at::native::select_conv_backend(image, w, b, stride, padding, dilation, s.kind == Contraction::conv_transpose,
                                                        output_padding, s.groups, std::nullopt);
-  return at::native::_determine_backend_memory_format(image, w, backend);
+  // ATen's own kernels take one group: several run one by one, and their results are put together.
+  const bool by_group = s.groups > 1 && backend != at::native::ConvBackend::Mkldnn && backend != at::native::ConvBackend::MkldnnEmpty &&
+                        backend != at::native::ConvBackend::Empty && s.kind == Contraction::conv && image.dim() == 4;
+  if (!by_group) return at::native::_determine_backend_memory_format(image, w, backend);
+  const at::Tensor of_x = on_meta(image).narrow(1, 0, weight.size(1)).contiguous(image.suggest_memory_format());
+  const at::Tensor of_w = on_meta(w).narrow(0, 0, weight.size(0) / s.groups).contiguous(w.suggest_memory_format());
+  const auto format = at::native::_determine_backend_memory_format(as_if_on_cpu(of_x), as_if_on_cpu(of_w), backend);
+  const auto sizes = conv_sizes(x, s, true);
+  return at::empty({sizes[0], sizes[1] / s.groups, sizes[2], sizes[3]}, of_x.options(), format).suggest_memory_format();
 }
 
 void check_conv_input(const at::Tensor& x, const ContractionSpec& spec) {

@@ -57,6 +57,9 @@ class Layout {
     const auto& spec = it->second->spec();
     // One channel is both layouts at once: torch 2.13's conv2d computes wrong numbers from a channels_last image of one channel.
     // ATen's float64 kernels are slower on channels_last, and its bfloat16 ones put NaN in other places there.
+    // On one thread ATen runs a kernel of 1x1 group by group, and a group of one channel loses the layout.
+    const auto& sizes = spec.weight.sizes();
+    if (spec.groups > 1 && sizes.size() == 4 && sizes[2] * sizes[3] == 1 && (sizes[1] == 1 || sizes[0] == spec.groups)) return nullptr;
     const bool takes = spec.weight.dim() == 4 && spec.weight.scalar_type() == at::kFloat && spec.weight.suggest_memory_format() == at::MemoryFormat::Contiguous &&
                        spec.weight.size(1) * spec.groups > 1 && spec.out_channels() > 1;
     return takes ? &spec : nullptr;

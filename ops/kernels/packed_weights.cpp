@@ -30,7 +30,9 @@ bool PackedWeights::takes(const ContractionSpec& spec) {
     return false;
   if (spec.groups == 1) return true;
   const std::int64_t other = w.size(0) / spec.groups;
-  return (w.size(1) == 1 && other == 1) || (w.size(1) >= 8 && other >= 8);
+  // On one thread ATen runs a kernel of 1x1 group by group, and lays out one pixel of one channel as it runs.
+  const bool one_tap = w.numel() == w.size(0) * w.size(1);
+  return (w.size(1) == 1 && other == 1 && !one_tap) || (w.size(1) >= 8 && other >= 8);
 }
 
 PackedWeights::PackedWeights(const ContractionSpec& spec, std::shared_ptr<WeightValues> values)

@@ -190,6 +190,35 @@ def test_strides(memory_format, weights):
     check(Net().to(memory_format=weights), (image(1, 3, 8, 8)[0].expand(4, 3, 8, 8),))
 
 
+@pytest.fixture
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("groups, into, out", [(2, 1, 4), (2, 1, 1), (3, 2, 1), (2, 2, 2)])
+def test_strides_behind_1x1_groups_on_one_thread(one_thread, groups, into, out):
+    """There ATen runs group by group. One pixel of one channel is in both layouts, and padding shows which was taken."""
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Conv2d(4, groups * into, 3)
+            self.conv = nn.Conv2d(groups * into, groups * out, 1, padding=(1, 0), groups=groups)
+
+        def forward(self, x):
+            return self.conv(self.first(x))
+
+    for batch in (1, 3, 16):
+        x = image(batch, 4, 3, 3)[0].contiguous(memory_format=torch.channels_last)
+        check(Net(), (x,), forms=("script",))
+        conv, y = torch.jit.script(Net().conv.eval()), Net().first(x).detach()
+        assert_same(fusible.fuse(conv)(y), conv(y))
+        with torch.no_grad():
+            assert torch.empty_like(conv(y), device="meta").stride() == fusible.fuse(conv)(y.to("meta")).stride()
+
+
 def test_strict_folds_nothing():
     class Net(Module):
         def forward(self, x):
