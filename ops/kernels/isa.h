@@ -53,6 +53,7 @@ struct Tile {
   const float* bias;           // [vectors * lanes], zero padded
   const float* prefetch;       // what comes next: fetched towards L2, prefetch_stride floats per step of depth
   std::int64_t prefetch_stride;
+  bool ahead = false;          // the weights come from far, for few rows: they are fetched well before their use, and nothing else is
   float* c;
   std::int64_t c_stride;
   std::int32_t m, vectors, columns;  // rows; vectors of lanes; columns of c, the last vector may be cut

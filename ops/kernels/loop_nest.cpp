@@ -151,6 +151,7 @@ void PackedWeights::run_panel(const Job& job, std::int64_t image, std::int64_t b
   t.image = image + job.chain_image;
   const std::int64_t most = machine.most_rows(t.vectors), all_tiles = divide_up(count, most);
   const bool heavy = is_heavy();
+  t.ahead = heavy && all_tiles <= 2;  // more tiles meet the weights in the cache, and have time to fetch the next panel
   // The first panel meets pixels that no other has brought near: the next tile's are fetched during this one's products.
   const bool streams = panel_index == 0 && is_pointwise() && job.in.pixel_stride == in_;
   // A cut tile is summed in scratch memory, in one part.

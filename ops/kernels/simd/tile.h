@@ -27,16 +27,23 @@ inline void in_register([[maybe_unused]] Vector& x) {
 #endif
 }
 
-template <bool B>
+enum class Fetch { nothing, ahead, next };
+
+template <Fetch F>
 struct Constant {
-  static constexpr bool value = B;
+  static constexpr Fetch value = F;
 };
+
+// Steps of depth between fetching weights and using them. A step is 2 M cycles or more, memory answers in some hundred.
+constexpr int kNear = 8;
+constexpr int far_ahead(int m) { return m == 1 ? 128 : 256 / m; }
 
 template <int M, int N>
 void multiply(const Tile& t, float* c, std::int64_t c_stride, const float* added, std::int64_t added_stride, const Step* bounds) {
   // Each part is a sum of its own, so that rounding grows with the length of a part and not with that of the whole.
   Vector sum[M][N] = {};
-  const auto add_products = [&](auto prefetches) {
+  const auto add_products = [&](auto fetch) {
+    constexpr int kAhead = (fetch.value == Fetch::ahead ? far_ahead(M) : kNear) * kMostVectors * kLanes;
     const float* w = t.weights;
     const float* next = t.prefetch;
     for (std::int64_t tap = 0; tap < t.taps; ++tap) {
@@ -46,9 +53,9 @@ void multiply(const Tile& t, float* c, std::int64_t c_stride, const float* added
         Vector b[N];
         FUSIBLE_UNROLL for (int n = 0; n < N; ++n) {
           b[n] = load(w + n * kLanes);
-          if constexpr (prefetches.value) __builtin_prefetch(w + n * kLanes + 8 * kMostVectors * kLanes);
+          if constexpr (fetch.value != Fetch::nothing) __builtin_prefetch(w + n * kLanes + kAhead);
         }
-        if constexpr (prefetches.value) {
+        if constexpr (fetch.value == Fetch::next) {
           __builtin_prefetch(next, 0, 2);
           next += t.prefetch_stride;
         }
@@ -61,10 +68,12 @@ void multiply(const Tile& t, float* c, std::int64_t c_stride, const float* added
     }
   };
   // One row: as many loads as products, and a prefetch is one more. Weights that are in the cache anyway are faster without.
-  if (M == 1 && t.prefetch_stride == 0)
-    add_products(Constant<false>{});
+  if (t.ahead)
+    add_products(Constant<Fetch::ahead>{});
+  else if (M == 1 && t.prefetch_stride == 0)
+    add_products(Constant<Fetch::nothing>{});
   else
-    add_products(Constant<true>{});
+    add_products(Constant<Fetch::next>{});
   const float* before = t.resume ? c : t.bias;
   const std::int64_t before_stride = t.resume ? c_stride : 0;
   FUSIBLE_UNROLL for (int m = 0; m < M; ++m, next_row(before, before_stride)) FUSIBLE_UNROLL for (int n = 0; n < N; ++n) sum[m][n] +=
