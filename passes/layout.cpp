@@ -6,6 +6,7 @@
 #include <torch/csrc/jit/ir/constants.h>
 
 #include "ops/packed.h"
+#include "ops/post_op.h"
 
 namespace fusible {
 
@@ -194,10 +195,10 @@ class Layout {
   }
 
   // A convolution's chain with an operand on the left.
-  static bool reversed(const Node* node) {
-    const auto text = node->inputs().size() > 2 ? torch::jit::toIValue(node->input(2)) : std::nullopt;
-    return text && text->isString() && (text->toStringRef().rfind("r", 0) == 0 || text->toStringRef().find("|r") != std::string::npos) &&
-           node->kind().ns() != torch::jit::aten::relu.ns();
+  bool reversed(const Node* node) const {
+    if (!convolution(node)) return false;
+    const PostOps& chain = parse_post_ops(torch::jit::toIValue(node->input(2))->toStringRef());
+    return std::any_of(chain.begin(), chain.end(), [](const PostOp& step) { return step.reversed && step.operands > 0; });
   }
 
   void restore(Value* exit, const std::unordered_set<const Node*>& inside) {

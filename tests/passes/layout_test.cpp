@@ -20,6 +20,12 @@ TEST(Layout, AConstantOperandIsNoBorder) {
   EXPECT_EQ(borders("    return torch.conv2d(torch.relu(torch.conv2d(x, self.a)) + self.s, self.c)"), 2);
 }
 
+TEST(Layout, AReluBehindASumHasNoOperandOnTheLeft) {
+  const auto of = [](const std::string& sum) { return "    return torch.conv2d(torch.conv2d(torch.relu(" + sum + "), self.c), self.d)"; };
+  EXPECT_EQ(borders(of("torch.conv2d(x, self.a) + z")), 3);
+  EXPECT_EQ(borders(of("z - torch.conv2d(x, self.a)")), 0);
+}
+
 TEST(Layout, RunsThatMeetAreOne) {
   EXPECT_EQ(borders("    y = torch.conv2d(x, self.a)\n    w = torch.max_pool2d(torch.conv2d(x, self.a), 1)\n    return torch.cat([y, w], 1)"), 2);
 }
@@ -44,7 +50,9 @@ TEST(Layout, Float64AndOtherRanksStayAsTheyAre) {
 }
 
 TEST(Layout, OneChannelIsBothLayoutsAndStaysAsItIs) {
-  EXPECT_EQ(borders("    return torch.conv2d(torch.conv2d(x, self.one), self.from_one)"), 0);
+  for (const char* result : {"torch.conv2d(torch.conv2d(x, self.one), self.from_one)", "torch.conv2d(torch.conv2d(x, self.c), self.one)",
+                             "torch.conv2d(torch.conv2d(x, self.from_one), self.c)"})
+    EXPECT_EQ(borders("    return " + std::string(result)), 0) << result;
 }
 
 TEST(Layout, ConcatenationOfAnythingButChannelsEndsARun) {
