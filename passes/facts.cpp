@@ -31,7 +31,7 @@ bool may_write_something(Node* node) {
   if (harmless.count(node->kind())) return false;
   const auto* schema = node->maybeSchema();
   const bool reads_only = node->kind().is_aten() && schema && !schema->is_mutable() && !node->hasSideEffects();
-  return !reads_only || node->kind() == aten::wait || may_train(node);  // a fork may have written before it is waited for
+  return !reads_only || may_train(node);
 }
 
 // Assignments and prints, which an exception raised before them would have prevented. A raise itself leaves nothing behind.

@@ -31,9 +31,7 @@ struct Member {
 
 bool is_view(const Node* node) {
   const auto* schema = node->maybeSchema();
-  // reshape and flatten say that they alias nothing, and do.
-  const auto kind = node->kind();
-  if (kind == torch::jit::aten::reshape || kind == torch::jit::aten::flatten || !schema || schema->arguments().empty()) return true;
+  if (!schema || schema->arguments().empty()) return true;
   const auto* alias = schema->returns()[0].alias_info();
   return alias && !alias->isWrite();
 }

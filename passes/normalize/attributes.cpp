@@ -102,7 +102,7 @@ bool only_asked(const Value* container) {
   });
 }
 
-std::set<AttributeKey> constant_containers(const Model& model, const std::vector<Accesses>& accesses) {
+std::set<AttributeKey> constant_containers(const std::vector<Accesses>& accesses) {
   std::set<AttributeKey> asked, other;
   for (const auto& of_method : accesses) {
     for (const auto& [node, owner, value] : of_method.all) {
@@ -114,7 +114,7 @@ std::set<AttributeKey> constant_containers(const Model& model, const std::vector
   }
   std::set<AttributeKey> constant;
   for (const auto& key : asked) {
-    if (!other.count(key) && !model.assigned.count(key)) constant.insert(key);
+    if (!other.count(key)) constant.insert(key);
   }
   return constant;
 }
@@ -176,7 +176,7 @@ void resolve_attributes(Model& model) {
   std::vector<Accesses> accesses;
   for (const auto& method : model.methods) accesses.push_back(accesses_of(model, method));
   collect_assignments(model, accesses);
-  const auto containers = constant_containers(model, accesses);
+  const auto containers = constant_containers(accesses);
   for (std::size_t m = 0; m < model.methods.size(); ++m) {
     auto& method = model.methods[m];
     std::map<AttributeKey, Value*> hoisted;  // one constant per attribute and method: its writers are found by one look

@@ -32,6 +32,14 @@ TEST(Facts, AViewOfAConstantIsAConstant) {
   EXPECT_EQ(weight->sizes(), at::IntArrayRef({3, 5}));
 }
 
+TEST(Facts, AListOfPartsIsAConstantUnlessItIsWritten) {
+  for (const bool written : {false, true}) {
+    Stages stages(script("def forward(self, x, z):\n    parts = torch.chunk(self.w, 2)\n" + std::string(written ? "    parts[0] = z\n" : "") +
+                         "    a, b = parts\n    return torch.conv2d(x, a)", conv_and_norm()));
+    EXPECT_EQ(stages.facts().constant(stages.only("aten::chunk")->output()) == nullptr, written);
+  }
+}
+
 TEST(Facts, AWrittenParameterIsNoConstantTensor) {
   Stages stages(script("def forward(self, x):\n    self.w.mul_(2)\n    return torch.conv2d(x, self.w)", conv_and_norm()));
   const auto& facts = stages.facts();
@@ -87,7 +95,11 @@ graph(%x : Tensor, %w : Tensor, %m : Tensor, %training : bool, %e : float, %c : 
   return (%y))", R"(
 graph(%x : Tensor, %list : Tensor[]):
   %y : Tensor[] = aten::append(%list, %x)
-  return (%y))"));
+  return (%y))", R"(
+graph(%x : Tensor, %other : Await(Tensor)):
+  %y : Tensor = prim::awaitable_wait(%other)
+  %z : Tensor = aten::relu(%x)
+  return (%y, %z))"));
 
 TEST(Facts, OrderIsProgramOrderOverBlocks) {
   Stages stages(script(R"(

@@ -17,6 +17,7 @@ struct Call {
   at::Tensor q, k, v, mask;
   bool causal = false;
   c10::IValue scale;
+  double dropout = 0;
 };
 
 struct Result {
@@ -34,7 +35,7 @@ Result run(const Call& call, const char* step = "loop nest") {
     inputs.push_back(call.mask);
   }
   const auto y = b.call({"aten::scaled_dot_product_attention", ""},
-                        {Arg::reg(q), Arg::reg(k), Arg::reg(v), mask, Arg::constant(0.0), Arg::constant(call.causal), Arg::constant(call.scale), Arg::constant(false)});
+                        {Arg::reg(q), Arg::reg(k), Arg::reg(v), mask, Arg::constant(call.dropout), Arg::constant(call.causal), Arg::constant(call.scale), Arg::constant(false)});
   b.output(b.call({"aten::relu", ""}, {Arg::reg(y)}));
   b.output(b.call({"aten::transpose", "int"}, {Arg::reg(y), Arg::constant(1), Arg::constant(2)}));
   const auto region = b.finish();
@@ -84,6 +85,16 @@ TEST(Attention, Scales) {
   }
 }
 
+// e^score alone would be infinite; the greatest stands anywhere in its row.
+TEST(Attention, LargeScores) {
+  at::manual_seed(9);
+  for (std::int64_t keys : {5, 30, 300}) {
+    Call call = random_call(1, 2, 60, keys, 16, 16);
+    call.scale = 100.0;
+    expect_close(run(call), 1e-3);
+  }
+}
+
 TEST(Attention, MasksOfEveryShape) {
   at::manual_seed(4);
   Call call = random_call(2, 3, 20, 30, 16, 16);
@@ -97,6 +108,9 @@ TEST(Attention, MasksOfEveryShape) {
   const at::Tensor q = call.q.select(1, 0), k = call.k.select(1, 0), v = call.v.select(1, 0);
   for (const std::vector<std::int64_t>& shape : std::vector<std::vector<std::int64_t>>{{20, 30}, {2, 1, 30}, {2, 20, 30}})
     expect_close(run({q, k, v, at::randn(shape), false, {}}));
+  call = random_call(1, 1, 300, 600, 16, 16);  // several chunks of queries
+  call.mask = at::randn({300, 600});
+  expect_close(run(call));
 }
 
 TEST(Attention, Causal) {
@@ -142,6 +156,12 @@ TEST(Attention, WhatStaysWithAten) {
   expect_close(run(call, "ATen"));
   call = random_call(2, 3, 20, 30, 16, 16);
   call.mask = at::randn({20, 1});
+  expect_close(run(call, "ATen"));
+  call.mask = at::randn({20, 30});
+  call.causal = true;
+  expect_close(run(call, "ATen"));
+  call = random_call(2, 3, 20, 30, 16, 16);
+  call.dropout = 1;
   expect_close(run(call, "ATen"));
 }
 

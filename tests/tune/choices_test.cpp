@@ -1,6 +1,8 @@
 // Choices of a contraction: how they are kept, when they hold, and that whatever is chosen the result is the original's.
 
+#include <chrono>
 #include <sstream>
+#include <thread>
 
 #include <ATen/Parallel.h>
 #include <ATen/core/dispatch/Dispatcher.h>
@@ -80,6 +82,11 @@ TEST(Choices, HoldForTheirMachineThreadsAndShape) {
   other.shape.layout = Layout::contiguous;
   EXPECT_EQ(taken(conv_3x3({other}), image()), Way::panels);
   EXPECT_EQ(taken(conv_3x3({here(Way::onednn, {1, 16, 16, 16}, Layout::channels_last)}), image()), Way::onednn);
+}
+
+TEST(Choices, AnImageThatLiesInNeitherLayoutHasNone) {
+  EXPECT_TRUE(call_shape(image()));
+  EXPECT_FALSE(call_shape(image().slice(3, 0, 8)));
 }
 
 TEST(Choices, AWayThatCannotBeIsAtenWithTheSameResult) {
@@ -168,6 +175,22 @@ TEST(Choices, ATrialAsksEveryContractionOfAPlan) {
     EXPECT_EQ(trial.seen[0].met[0].contraction, packed.get());
     EXPECT_GT(trial.seen[0].seconds, 0);
   }
+}
+
+TEST(Trials, GoOnWhenOneInsideOfThemEnds) {
+  const Trial outer(Way::aten);
+  {
+    const Trial inner(std::nullopt);
+    EXPECT_EQ(Trial::current(), &inner);
+  }
+  EXPECT_EQ(Trial::current(), &outer);
+}
+
+TEST(Trials, TimeInAContractionIsNoTimeElsewhere) {
+  Trial trial(std::nullopt);
+  trial.watch({}, [&] { trial.watch({{nullptr, {}}}, [] { std::this_thread::sleep_for(std::chrono::milliseconds(50)); }); });
+  ASSERT_EQ(trial.seen.size(), 1u);
+  EXPECT_LT(trial.elsewhere, trial.seen[0].seconds);
 }
 
 }  // namespace

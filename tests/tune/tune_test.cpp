@@ -50,6 +50,7 @@ class Given : public Timing {
   double whole = 1.5;
   std::optional<Way> better;  // of the first contraction
   int races = 0;
+  std::vector<std::size_t> choices;  // of the first contraction in each race
 
   std::vector<WayRound> ways(const Module& fused) override {
     if (!better) return {};
@@ -61,6 +62,7 @@ class Given : public Timing {
   }
   std::vector<BlockRound> race(const Race& race) override {
     const bool first = races++ == 0;
+    choices.push_back(contractions_of(race.fused).at(0)->spec().choices.size());
     BlockRound round;
     round.original_whole = first ? whole : 1.5;
     round.fused_whole = 1;
@@ -127,16 +129,33 @@ TEST(Tune, TheFasterWayIsKeptAndTold) {
   EXPECT_EQ(Report::from_json(report.to_json()).tuning->sequences[0].shape, "2x4x7x7 contiguous");
 }
 
+TEST(Tune, WhatIsLeftIsMeasuredWithItsChoices) {
+  Given given;
+  given.blocks = {1.3, 0.8};
+  given.better = Way::onednn;
+  const auto report = fuse(two_blocks(), tuned(), &given).report;
+  EXPECT_THAT(given.choices, ElementsAre(1, 1));
+  EXPECT_THAT(report.tuning->sequences, SizeIs(1));
+}
+
+TEST(Tune, TheChoiceOfWhatIsLeftAsTheOriginalIsNotTold) {
+  Given given;
+  given.blocks = {0.8, 1.3};
+  given.better = Way::onednn;
+  EXPECT_THAT(fuse(two_blocks(), tuned(), &given).report.tuning->sequences, IsEmpty());
+}
+
 TEST(Tune, AFusedModuleIsTunedForThisMachineToo) {
   Options options = tuned();
   options.tune = false;
   const auto before = fuse(two_blocks(), options).module;
   const Choice elsewhere{"another machine", 1, {{1, 4, 9, 9}, Layout::contiguous}, Way::aten};
-  contractions_of(before).at(0)->choose({elsewhere});
+  const Choice former{this_machine(), at::get_num_threads(), {{2, 4, 7, 7}, Layout::contiguous}, Way::aten};
+  contractions_of(before).at(0)->choose({elsewhere, former});
   Given given;
   given.better = Way::onednn;
   const auto [after, report] = fuse(before, tuned(), &given);
-  EXPECT_THAT(contractions_of(before).at(0)->spec().choices, ElementsAre(elsewhere));  // the module that was given is as it was
+  EXPECT_THAT(contractions_of(before).at(0)->spec().choices, ElementsAre(elsewhere, former));  // the module that was given is as it was
   ASSERT_THAT(contractions_of(after).at(0)->spec().choices, SizeIs(2));
   EXPECT_EQ(contractions_of(after).at(0)->spec().choices[0], elsewhere);
   EXPECT_EQ(contractions_of(after).at(0)->spec().choices[1].way, Way::onednn);
@@ -177,6 +196,15 @@ TEST(Tune, WithTheRealClockGivesTheOriginalsResult) {
   EXPECT_EQ(report.verdicts.size(), 2u);
   for (const auto& verdict : report.verdicts) EXPECT_TRUE(verdict.status == Status::fused || verdict.code == codes::unprofitable.id) << verdict.code;
   EXPECT_THAT(run(fused, {image()}), ComputesLike(run(two_blocks(), {image()})));
+}
+
+TEST(Tune, DrawsNothingFromTheUsersGenerator) {
+  Options options = tuned();
+  options.verify = false;
+  const auto module = script("def forward(self, x):\n    return torch.relu(torch.conv2d(x, self.w)) + torch.rand([1])", {{"w", seeded({6, 4, 3, 3}, 1)}});
+  const auto state = at::detail::getDefaultCPUGenerator().get_state();
+  fuse(module, options);
+  EXPECT_TRUE(at::equal(state, at::detail::getDefaultCPUGenerator().get_state()));
 }
 
 // One contraction `first` and two that run as one where nothing is asked for.
@@ -234,6 +262,14 @@ TEST(Pick, AWayThatWasNotTakenIsNoWay) {
     round.runs[2][0].way = Way::aten;
     round.runs[3][0].way = Way::panels;
   }
+  for (int i = 0; i < 2; ++i) rounds[i].runs[2][0].seconds = 2;
+  EXPECT_THAT(pick(rounds), IsEmpty());
+  EXPECT_TRUE(is_clear(rounds));  // more rounds would not make it one
+}
+
+TEST(Pick, AContractionThatOneRoundMissesHasNoChoice) {
+  auto rounds = rounds_with({1, 1, 0.5, 2}, {1, 1, 1, 1});
+  rounds[3].runs[2].erase(rounds[3].runs[2].begin());
   EXPECT_THAT(pick(rounds), IsEmpty());
 }
 
