@@ -111,6 +111,27 @@ TEST(Match, CommutativeOperationsInBothOrdersAndSameValuesOnly) {
   EXPECT_EQ(Found(silu("%s", "%s")).composite(), "");
 }
 
+// Both end at one root; the shorter one is the end of the longer one.
+TEST(Match, TheLongestCompositeIsTaken) {
+  const char* const entries = "activation brief\n  step relu\n  spelling b = aten::neg(x); y = aten::tanh(b)\n"
+                              "activation lengthy\n  step relu\n  spelling a = aten::abs(x); b = aten::neg(a); y = aten::tanh(b)\n";
+  const auto found = [&](const std::string& first) {
+    return Found("graph(%x : Tensor):\n  %a : Tensor = " + first + "(%x)\n  %b : Tensor = aten::neg(%a)\n  %y : Tensor = aten::tanh(%b)\n  return (%y)", entries).composite();
+  };
+  EXPECT_EQ(found("aten::abs"), "lengthy");
+  EXPECT_EQ(found("aten::exp"), "brief");
+}
+
+TEST(Match, AVariableOfOneOperationIsOneValue) {
+  const auto seen = [](const std::string& right) {
+    Found found("graph(%x : Tensor, %z : Tensor):\n  %y : Tensor = aten::maximum(%x, " + right + ")\n  return (%y)",
+                "activation itself\n  step relu\n  spelling y = aten::maximum(x, x)\n");
+    return found.matcher->view(root_of(found.graph), found.constants.function()).has_value();
+  };
+  EXPECT_TRUE(seen("%x"));
+  EXPECT_FALSE(seen("%z"));
+}
+
 TEST(Match, AnInPlaceTwinIsNoSpellingWhereItsArgumentIsReadAgain) {
   // sigmoid_ has overwritten x when mul reads it.
   EXPECT_EQ(Found(R"(graph(%x : Tensor):

@@ -143,6 +143,18 @@ TEST(PlanLimits, AViewByAtenOutlivesThePlaceThatItShows) {
   expect_as_written(*w.finish(), {at::randn({2, 12, 9, 9})});
 }
 
+// view_as reads two registers, so the plan cannot tell that its result is the first one's memory.
+TEST(PlanLimits, AViewOfTwoRegistersOutlivesThePlaceThatItShows) {
+  Writer w;
+  const std::int64_t x = w.input(), like = w.input(), y = w.conv(x, 12, 12);
+  const auto flat = [&](std::int64_t image) { return w.call({"aten::view_as", ""}, {Arg::reg(image), Arg::reg(like)}); };
+  const std::int64_t seen = flat(y);
+  std::int64_t later = y;
+  for (int i = 0; i < 4; ++i) later = w.conv(later, 12, 12);
+  w.output(w.relu(w.add(flat(later), seen)));
+  expect_as_written(*w.finish(), {at::randn({2, 12, 9, 9}), at::randn({2, 12, 81})});
+}
+
 // The first concatenation's parts have the right places, each in another of the later two.
 TEST(PlanLimits, PartsOfDifferentWholesAreNoWhole) {
   Writer w;

@@ -76,6 +76,15 @@ TEST(Views, ShufflesOfChannelsAndTheirHalves) {
   }
 }
 
+TEST(Views, PixelsOfPartOfEachLine) {
+  Writer w;
+  const std::int64_t part = w.call({"aten::slice", "Tensor"}, {Arg::reg(w.conv(w.input(), 12, 12)), Arg::constant(std::int64_t{3}), Arg::constant(std::int64_t{1}),
+                                                               Arg::constant(std::int64_t{4}), Arg::constant(std::int64_t{1})});
+  w.output(w.conv(part, 12, 8));
+  const auto region = w.finish();
+  for (const auto& sizes : {Ints{2, 12, 7, 5}, Ints{1, 12, 1, 9}}) expect_as_written(*region, {at::randn(sizes)});
+}
+
 // What looks like a shuffle and is none: other dimensions, groups of the height, the operators after it read what stands before it.
 TEST(Views, WhatIsNoShuffle) {
   Writer w;
