@@ -18,13 +18,24 @@ namespace {
 
 constexpr std::int64_t kLine = 64, kHugePage = 2 << 20, kChunk = 8 << 20;
 
+// Of the system itself and given back to it at once: malloc would keep pieces of this size for whatever comes next, on huge pages.
 std::shared_ptr<char> on_huge_pages(std::int64_t bytes) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+  const std::size_t size = static_cast<std::size_t>(round_up(bytes, 4096)), room = size + kHugePage;
+  void* const whole = mmap(nullptr, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  TORCH_CHECK(whole != MAP_FAILED, "out of memory: ", bytes, " bytes for packed weights");
+  char* const first = static_cast<char*>(whole);
+  const std::size_t before = (kHugePage - reinterpret_cast<std::uintptr_t>(first) % kHugePage) % kHugePage;
+  char* const memory = first + before;
+  if (before) munmap(first, before);
+  if (const std::size_t behind = room - before - size) munmap(memory + size, behind);
+  madvise(memory, size, MADV_HUGEPAGE);
+  return {memory, [size](char* begin) { munmap(begin, size); }};
+#else
   void* memory = nullptr;
   TORCH_CHECK(!posix_memalign(&memory, kHugePage, static_cast<std::size_t>(bytes)), "out of memory: ", bytes, " bytes for packed weights");
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-  madvise(memory, static_cast<std::size_t>(bytes), MADV_HUGEPAGE);
-#endif
   return {static_cast<char*>(memory), std::free};
+#endif
 }
 
 // The chunk that is being filled; the weights in it hold it.
