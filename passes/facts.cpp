@@ -91,13 +91,14 @@ std::optional<c10::IValue> Facts::evaluate(const Value* value) const {
     return list && list->isTensorList() && index < list->toTensorVector().size() ? std::make_optional<c10::IValue>(list->toTensorVector()[index])
                                                                                  : std::nullopt;
   }
-  if (!is_foldable_view(node) || is_written(value) || node->outputs().size() != 1) return std::nullopt;
+  if (!is_foldable_view(node) || node->outputs().size() != 1) return std::nullopt;
   torch::jit::Stack stack;
   for (const Value* input : node->inputs()) {
     const auto* element = constant(input);
     if (!element) return std::nullopt;
     stack.push_back(*element);
   }
+  // torch takes who writes the view, or the list of parts, to write what it shows.
   if (stack.empty() || !stack[0].isTensor() || is_written(node->input(0))) return std::nullopt;
   try {
     node->getOperation()(stack);

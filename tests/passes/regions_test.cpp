@@ -54,8 +54,8 @@ TEST(Regions, StandBehindNoWriteToWhatTheyRead) {
 TEST(Regions, AreFollowedByWhatReadsTheirInnerValues) {
   const auto graph = fused_graph(R"(
     y = torch.conv2d(x, self.a)
-    t = torch.cumsum(y, 1)
-    u = torch.cumsum(t, 2)
+    t = torch.cumprod(y, 1)
+    u = torch.cumprod(t, 2)
     z = torch.conv2d(torch.max_pool2d(y, 2), self.c)
     return z, t, u)");
   EXPECT_THAT(graph, Has("fusible::region"));
@@ -64,7 +64,7 @@ TEST(Regions, AreFollowedByWhatReadsTheirInnerValues) {
 TEST(Regions, EndBeforeAMemberThatReadsWhatStandsBehindThem) {
   fused_graph(R"(
     y = torch.conv2d(x, self.a)
-    t = torch.cumsum(y, 1)
+    t = torch.cumprod(y, 1)
     z = torch.conv2d(torch.max_pool2d(y, 2), self.c)
     w = torch.conv2d(t, self.c)
     return z, torch.conv2d(torch.sigmoid(w), self.c))");
@@ -119,7 +119,7 @@ TEST(Regions, WarnBeforeTheyRaise) {
   const c10::WarningUtils::WarningHandlerGuard guard(&heard);
   auto fused = fuse(forward_of(R"(
     y = torch.conv2d(x, self.a)
-    torch.warn(str(torch.cumsum(y, 1).dim()))
+    torch.warn(str(torch.cumprod(y, 1).dim()))
     return torch.conv2d(torch.max_pool2d(y, 2), self.a))")).module;
   heard.text.clear();
   EXPECT_THROW(fused.forward({kX}), std::exception);
