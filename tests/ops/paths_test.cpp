@@ -60,6 +60,9 @@ TEST(Paths, LargeCallsOfEveryDtypeAndPaddingMatchAten) {
 TEST(Paths, LargeCallsOfAnotherDtypeThanTheWeightsRaise) {
   EXPECT_THROW(call(linear_spec(256, 256), at::randn({300, 256}, at::kDouble), "relu"), c10::Error);
   EXPECT_THROW(call(conv_spec(16, 32, {3, 3}), channels_last(at::randn({4, 16, 38, 38}, at::kDouble)), "relu"), c10::Error);
+  for (const auto weights : {at::kFloat, at::kBFloat16})
+    for (const auto& x : {at::randn({4, 16, 38, 38}), channels_last(at::randn({4, 16, 38, 38}))})
+      EXPECT_THROW(call(conv_spec(16, 32, {3, 3}, 1, 1, 0, 1, weights), x.to(weights == at::kFloat ? at::kBFloat16 : at::kFloat), "silu"), c10::Error);
 }
 
 // [in, out, kh, kw] with as many inputs as outputs looks like the weight of a convolution.

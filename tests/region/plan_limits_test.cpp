@@ -143,6 +143,15 @@ TEST(PlanLimits, AViewByAtenOutlivesThePlaceThatItShows) {
   expect_as_written(*w.finish(), {at::randn({2, 12, 9, 9})});
 }
 
+TEST(PlanLimits, OperandsOfAnotherRankAreNoImages) {
+  for (const Ints& sizes : {Ints{12, 7, 5}, Ints{1, 7, 5}, Ints{12, 1, 1}, Ints{12, 7, 1}, Ints{1, 1, 5}, Ints{7, 5}, Ints{5}}) {
+    Writer w;
+    const std::int64_t x = w.input(), z = w.input(), y = w.conv(x, 12, 12), other = w.relu(z);
+    w.output(w.conv(w.mul(w.relu(w.add(y, other)), other), 12, 4));
+    expect_as_written(*w.finish(), {at::randn({2, 12, 7, 5}), at::randn(sizes)});
+  }
+}
+
 // view_as reads two registers, so the plan cannot tell that its result is the first one's memory.
 TEST(PlanLimits, AViewOfTwoRegistersOutlivesThePlaceThatItShows) {
   Writer w;
