@@ -23,7 +23,7 @@ std::shared_ptr<char> on_huge_pages(std::int64_t bytes) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
   const std::size_t size = static_cast<std::size_t>(round_up(bytes, 4096)), room = size + kHugePage;
   void* const whole = mmap(nullptr, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  TORCH_CHECK(whole != MAP_FAILED, "out of memory: ", bytes, " bytes for packed weights");
+  TORCH_CHECK(whole != MAP_FAILED, "can't allocate memory: ", bytes, " bytes for packed weights were needed");
   char* const first = static_cast<char*>(whole);
   const std::size_t before = (kHugePage - reinterpret_cast<std::uintptr_t>(first) % kHugePage) % kHugePage;
   char* const memory = first + before;
@@ -33,7 +33,7 @@ std::shared_ptr<char> on_huge_pages(std::int64_t bytes) {
   return {memory, [size](char* begin) { munmap(begin, size); }};
 #else
   void* memory = nullptr;
-  TORCH_CHECK(!posix_memalign(&memory, kHugePage, static_cast<std::size_t>(bytes)), "out of memory: ", bytes, " bytes for packed weights");
+  TORCH_CHECK(!posix_memalign(&memory, kHugePage, static_cast<std::size_t>(bytes)), "can't allocate memory: ", bytes, " bytes for packed weights were needed");
   return {static_cast<char*>(memory), std::free};
 #endif
 }
