@@ -35,11 +35,14 @@ struct ContractionSpec {
   std::int64_t expected_rank = 0;    // an input of another rank raises as the original did (addmm: 2); 0: any rank ATen accepts
   // Affine steps that were folded into weight and bias, as a post-op chain with its operands, so that an input on which the fold is not
   // valid (unbatched images, linear + batch_norm1d on 3-D input) still computes the original:
-  //   z = (F(x) - fold_shift) / fold_scale along the channel axis gives the unfolded contraction, then the chain is applied to z.
+  //   z = F0(x) / fold_scale + unfolded_bias along the channel axis gives the unfolded contraction, F0 being F without its bias, then the chain
+  //   is applied to z. (F(x) - fold_shift) / fold_scale would lose what bias * fold_scale is smaller than fold_shift.
   std::string folded_ops;
   std::vector<at::Tensor> folded_operands;  // undefined where batch_norm's is absent
   at::Tensor fold_scale, fold_shift; // [O] float64; undefined when nothing was folded
-  // The weight and bias before the fold. Needed only where the fold cannot be undone, that is where fold_scale has a zero; undefined otherwise.
+  // The bias before the fold, zeros where there was none; undefined in states that were saved before it was kept, and beside an unfolded_weight
+  // that had none. The weight before the fold is kept only where the fold cannot be undone: fold_scale has a zero, or a number so near
+  // it that folded weights lose digits.
   at::Tensor unfolded_weight, unfolded_bias;
   std::vector<Choice> choices;       // what tuning measured, on any machine
 

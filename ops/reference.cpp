@@ -32,12 +32,12 @@ at::Tensor conv_transpose(const at::Tensor& x, const ContractionSpec& s, const a
   }
 }
 
-// z = (F(x) - shift) / scale, in double so that only the fold's own rounding is left.
+// z = F0(x) / scale + bias, in double so that only the fold's own rounding is left; F0 is the contraction with folded weights and no bias.
 at::Tensor unfold(const at::Tensor& y, const ContractionSpec& spec) {
   std::vector<std::int64_t> shape(y.dim(), 1);
   shape[spec.kind == Contraction::linear ? y.dim() - 1 : y.dim() - 1 - spec.spatial_dims()] = spec.out_channels();
-  const auto along_channels = [&](const at::Tensor& t) { return t.to(y.device()).view(shape); };
-  return ((y.to(at::kDouble) - along_channels(spec.fold_shift)) / along_channels(spec.fold_scale)).to(y.scalar_type());
+  const auto along_channels = [&](const at::Tensor& t) { return t.to(y.device(), at::kDouble).view(shape); };
+  return (y.to(at::kDouble) / along_channels(spec.fold_scale) + along_channels(bias_before_fold(spec))).to(y.scalar_type());
 }
 
 at::Tensor unfolded_contraction(const at::Tensor& x, const ContractionSpec& spec, const PackedContraction* packed) {
@@ -45,10 +45,14 @@ at::Tensor unfolded_contraction(const at::Tensor& x, const ContractionSpec& spec
   TORCH_CHECK(spec.fold_scale.ne(0).all().item<bool>(),
               "fusible: an input of rank ", x.dim(), " needs the weights as they were before \"", spec.folded_ops,
               "\" was folded into them, found a fold by zero: fuse the model with strict=True");
-  return unfold(contract(x, spec, dense_weight(spec, packed), spec.bias), spec);
+  return unfold(contract(x, spec, dense_weight(spec, packed), at::Tensor()), spec);
 }
 
 }  // namespace
+
+at::Tensor bias_before_fold(const ContractionSpec& spec) {
+  return spec.unfolded_bias.defined() ? spec.unfolded_bias : (spec.bias.to(at::kDouble) - spec.fold_shift) / spec.fold_scale;
+}
 
 at::Tensor contract(const at::Tensor& x, const ContractionSpec& spec, const at::Tensor& weight, const at::Tensor& bias) {
   const auto b = bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt;

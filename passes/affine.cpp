@@ -17,7 +17,8 @@ at::Tensor per_channel(const at::Tensor& constant, std::int64_t axis, std::int64
   return wide(constant);
 }
 
-bool is_finite(const Affine& affine) { return at::isfinite(affine.scale + affine.shift).all().item<bool>(); }
+// A weight times a larger number, or a sum of such, may be an infinity where the result of the steps one by one is none.
+bool is_foldable(const Affine& affine) { return at::maximum(affine.scale.abs(), affine.shift.abs()).le(0x1p40).all().item<bool>(); }
 
 std::optional<double> number(const c10::IValue& value) {
   if (value.isInt()) return static_cast<double>(value.toInt());
@@ -85,8 +86,8 @@ Decided<Affine> batch_norm_affine(const patterns::View& view, const ContractionS
   if (operands[0].defined()) affine.scale = affine.scale * wide(operands[0]);
   affine.shift = -wide(operands[2]) * affine.scale;
   if (operands[1].defined()) affine.shift = affine.shift + wide(operands[1]);
-  if (!is_finite(affine))
-    return Decline{codes::unsupported_attribute, "statistics that give a finite scale", "its variance or weight gives infinity or NaN", "check the statistics", {}};
+  if (!is_foldable(affine))
+    return Decline{codes::unsupported_attribute, "statistics that give a scale and a shift below 1e12", "its variance, mean or weight gives more, or NaN", "check the statistics", {}};
   affine.text = "batch_norm(" + scalar_text(*eps) + ")";
   affine.operands = std::move(operands);
   return affine;
@@ -141,7 +142,7 @@ Decided<std::optional<Affine>> binary_affine(const patterns::View& view, bool ch
   else if (op == "mul") affine.scale = c, affine.shift = zero;
   else affine.scale = one / c, affine.shift = zero;
   // y / 0 is an infinity; inside of the sum over inputs it would become NaN.
-  if (!is_finite(affine)) return std::optional<Affine>();
+  if (!is_foldable(affine)) return std::optional<Affine>();
   return std::optional<Affine>(std::move(affine));
 }
 
@@ -167,12 +168,11 @@ ContractionSpec fold(ContractionSpec spec, const std::vector<Affine>& affines) {
     shape[0] = channels;
     weight = weight * scale.reshape(shape);
   }
-  // Where the scale is zero the fold cannot be undone for inputs on which it is not valid: those need the original.
-  if ((scale == 0).any().item<bool>()) {
-    spec.unfolded_weight = spec.weight;
-    spec.unfolded_bias = spec.bias;
-  }
   const auto dtype = spec.weight.scalar_type();
+  // For inputs on which the fold is not valid it is undone, which a scale cannot be that is zero, or takes folded weights and their products
+  // to where numbers lose digits (below 2^-126 in float32 and bfloat16): those need the original.
+  if (scale.abs().lt(0x1p-80).any().item<bool>()) spec.unfolded_weight = spec.weight;
+  spec.unfolded_bias = spec.bias.defined() || spec.unfolded_weight.defined() ? spec.bias : at::zeros({channels}, spec.weight.options());
   const at::Tensor bias = spec.bias.defined() ? wide(spec.bias) * scale + shift : shift;
   spec.weight = at::empty_like(spec.weight).copy_(weight);  // all strides: one channel is contiguous and channels_last at once
   spec.bias = bias.to(dtype);

@@ -1,5 +1,6 @@
 #include <torch/csrc/jit/ir/constants.h>
 
+#include "ops/reference.h"
 #include "passes/rewrite.h"
 
 namespace fusible {
@@ -26,14 +27,14 @@ void emit_rank_check(Graph& graph, Value* input, std::int64_t rank) {
   graph.insertNode(graph.create(prim::RaiseException, {message, type}, 0));
 }
 
-// z = (F(x) - shift) / scale, in double as ops/reference.cpp does it.
+// z = F0(x) / scale + bias, in double as ops/reference.cpp does it.
 Value* emit_unfolded(Graph& graph, const ContractionSpec& folded, Value* result) {
   std::vector<std::int64_t> shape(static_cast<std::size_t>(folded.spatial_dims()) + 1, 1);
   shape[0] = folded.out_channels();
-  const auto along_channels = [&](const at::Tensor& t) { return graph.insertConstant(t.view(shape)); };
+  const auto along_channels = [&](const at::Tensor& t) { return graph.insertConstant(t.to(at::kDouble).view(shape)); };
   using torch::jit::aten::type_as;
-  Value* shifted = graph.insert(torch::jit::aten::sub, {result, along_channels(folded.fold_shift)});
-  return graph.insert(type_as, {graph.insert(torch::jit::aten::div, {shifted, along_channels(folded.fold_scale)}), result});
+  Value* scaled = graph.insert(torch::jit::aten::div, {result, along_channels(folded.fold_scale)});
+  return graph.insert(type_as, {graph.insert(torch::jit::aten::add, {scaled, along_channels(bias_before_fold(folded))}), result});
 }
 
 Value* emit_contraction(Graph& graph, const Chain& chain, const ContractionSpec& spec, Value* input, const at::Tensor& weight, const at::Tensor& bias) {
@@ -79,7 +80,7 @@ Value* emit_guard(Graph& graph, const Chain& chain, const ContractionSpec& folde
   torch::jit::WithInsertPoint inside(unbatched);
   Value* before = folded.unfolded_weight.defined()
                       ? emit_contraction(graph, chain, folded, input, folded.unfolded_weight, folded.unfolded_bias)
-                      : emit_unfolded(graph, folded, result);
+                      : emit_unfolded(graph, folded, emit_contraction(graph, chain, folded, input, folded.weight, {}));
   unbatched->registerOutput(emit_steps(graph, chain, before));
   return guard->output();
 }

@@ -10,8 +10,6 @@ namespace {
 
 namespace prim = torch::jit::prim;
 
-void walk(Block* block, const patterns::Matcher& matcher);
-
 void replace_by_constant(Node* node, const c10::IValue& value) {
   torch::jit::WithInsertPoint here(node);
   node->output()->replaceAllUsesWith(node->owningGraph()->insertConstant(value));
@@ -93,7 +91,7 @@ void forward_agreed(Node* node) {
 }
 
 // One pass in program order: what a node depends on is in canonical form when the node is reached.
-void walk(Block* block, const patterns::Matcher& matcher) {
+void walk(Block* block, const patterns::Matcher& matcher, const std::unordered_set<const Value*>& written) {
   for (Node* node = *block->nodes().begin(); node != block->return_node();) {
     Node* next = node->next();
     if (node->kind() == prim::If) {
@@ -105,8 +103,8 @@ void walk(Block* block, const patterns::Matcher& matcher) {
     }
     if (auto value = folded(node)) {
       replace_by_constant(node, *value);
-    } else if (!forward_tuple(node) && !fold_rank_query(node) && !forward_transparent(node, matcher)) {
-      for (Block* inner : node->blocks()) walk(inner, matcher);
+    } else if (!forward_tuple(node) && !fold_rank_query(node, written) && !forward_transparent(node, matcher)) {
+      for (Block* inner : node->blocks()) walk(inner, matcher, written);
       if (node->kind() == prim::If) forward_agreed(node);
     }
     node = next;
@@ -124,9 +122,11 @@ void spell_out_lists(const std::shared_ptr<Graph>& graph) {
 
 void normalize(Model& model, const patterns::Matcher& matcher) {
   if (!model.opaque.empty()) return;
+  std::unordered_map<const MethodGraph*, std::unordered_set<const Value*>> written;
+  for (const auto& method : model.methods) written[&method] = written_in_containers(method.graph);
   resolve_attributes(model);
   for (auto& method : model.methods) {
-    walk(method.graph->block(), matcher);
+    walk(method.graph->block(), matcher, written.at(&method));
     spell_out_lists(method.graph);
     compute_with_integers(method.graph);
     eliminate_dead_code(method.graph);

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <unordered_set>
+
 #include "passes/model.h"
 #include "passes/patterns/library.h"
 
@@ -17,8 +19,11 @@ std::optional<c10::IValue> folded(Node* node);
 void compute_with_integers(const std::shared_ptr<Graph>& graph);
 // attention.cpp: the operators that torch.nn's attention and encoder layers become, as linear, scaled_dot_product_attention and layer_norm.
 void spell_out_attention(Block* block);
-// shape_queries.cpp: dim of a convolution's result is a constant. True when the node is gone.
-bool fold_rank_query(Node* node);
+// shape_queries.cpp: the results of convolutions that lie in a container through which the executor takes them for written. Of a graph whose
+// attributes are not yet constants, which are memory of their own.
+std::unordered_set<const Value*> written_in_containers(const std::shared_ptr<Graph>& graph);
+// dim of a convolution's result, unless it is `written`, is a constant. True when the node is gone.
+bool fold_rank_query(Node* node, const std::unordered_set<const Value*>& written);
 // dim of what a contraction computes asks the contraction's input. After dead code is gone: what reads a value then is alive.
 void forward_rank_queries(Block* block);
 

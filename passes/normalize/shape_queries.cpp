@@ -1,3 +1,5 @@
+#include <torch/csrc/jit/ir/alias_analysis.h>
+
 #include "passes/normalize/normalize.h"
 
 namespace fusible {
@@ -24,6 +26,15 @@ bool may_be_written(const Value* value) {
     if (!schema || use.offset >= schema->arguments().size()) return use.user->kind().is_aten() || !use.user->blocks().empty();
     return schema->arguments()[use.offset].alias_info() != nullptr;
   });
+}
+
+// Whether its rank is asked for, and a list, dict or tuple holds it.
+bool is_asked_and_held(const Value* value) {
+  using torch::jit::Use;
+  static const std::unordered_set<c10::Symbol> containers{torch::jit::prim::ListConstruct, torch::jit::prim::DictConstruct, torch::jit::prim::TupleConstruct};
+  const auto& uses = value->uses();
+  return std::any_of(uses.begin(), uses.end(), [](const Use& use) { return use.user->kind() == aten::dim; }) &&
+         std::any_of(uses.begin(), uses.end(), [](const Use& use) { return containers.count(use.user->kind()) != 0; });
 }
 
 // Whether somebody may want to know what `user` makes of a value: not where only writes lead on from it. A loop may overwrite what it is
@@ -70,10 +81,23 @@ Value* same_rank_before(Value* value) {
 
 }  // namespace
 
-bool fold_rank_query(Node* node) {
+std::unordered_set<const Value*> written_in_containers(const std::shared_ptr<Graph>& graph) {
+  std::unordered_set<const Value*> held;
+  for_each_node(graph->block(), [&](Node* node) {
+    for (const Value* output : node->outputs())
+      if (rank_of(output) && is_asked_and_held(output)) held.insert(output);
+  });
+  if (held.empty()) return held;
+  const torch::jit::AliasDb aliases(graph);
+  std::unordered_set<const Value*> written;
+  std::copy_if(held.begin(), held.end(), std::inserter(written, written.end()), [&](const Value* value) { return aliases.hasWriters(value); });
+  return written;
+}
+
+bool fold_rank_query(Node* node, const std::unordered_set<const Value*>& written) {
   if (node->kind() != aten::dim) return false;
   const auto rank = rank_of(node->input(0));
-  if (!rank || may_be_written(node->input(0))) return false;
+  if (!rank || written.count(node->input(0)) || may_be_written(node->input(0))) return false;
   torch::jit::WithInsertPoint here(node);
   node->output()->replaceAllUsesWith(node->owningGraph()->insertConstant(*rank));
   node->destroy();

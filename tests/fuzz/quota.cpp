@@ -184,7 +184,7 @@ void Generator::left_contraction(const Cell& cell) {
   std::string text;
   if (cell.step == "addmm") {
     if (v.rank() != 2) return contraction();
-    text = "torch.addmm(" + b + ", " + v.name + ", " + w + (cell.code == "FUS501" ? ", beta=0.5)" : ")");
+    text = "torch.addmm(" + b + ", " + v.name + ", " + w + ", beta=0.5)";  // with a computed matrix too: beta=1 would be a linear's
   } else if (linear) {
     text = "torch.linear(" + v.name + ", " + w + ", " + b + ")";
   } else {

@@ -92,6 +92,33 @@ TEST(Folds, OfTargetAtenComputeTheSame) {
   }
 }
 
+// batch_norm's scale may be next to nothing, beside a shift that is not: what is left of the bias then is not to be read from the folded one.
+TEST(Folds, OfScalesNextToNothingAreUndoneForOtherRanks) {
+  for (const double scale : {1e-3, 1e-6, 1e-20, 1e-40, 0.0}) {
+    for (const char* bias : {"self.b", "None"}) {
+      Weights weights = conv_and_norm();
+      for (auto& [name, value] : weights)
+        if (name == "g") value = at::tensor({0.8, -1.1, scale, 1.3, 0.6, 0.9}).to(at::kFloat);
+      const auto module = script(std::string("def forward(self, x):\n    y = torch.conv2d(x, self.w, ") + bias +
+                                 ")\n    return torch.batch_norm(y, self.g, self.h, self.m, self.v, False, 0.1, 0.5, False)", weights);
+      for (const char* target : {"cpu", "aten"}) {
+        SCOPED_TRACE(std::string(target) + " " + bias + " " + std::to_string(scale));
+        Options options;
+        options.target = target;
+        EXPECT_EQ(fused_as(module, calls_with(seeded({2, 4, 8, 8}, 9)), options), "conv+batch_norm");
+        EXPECT_THAT(run(fuse(module, options).module, {seeded({4, 8, 8}, 9)}), ComputesLike(run(module, {seeded({4, 8, 8}, 9)})));
+      }
+    }
+  }
+}
+
+// w * 1e38 is an infinity where (w x) * 1e38 is none.
+TEST(Folds, OfScalesBeyondAnyModelAreNotMade) {
+  const auto module = script("def forward(self, x):\n    return torch.conv2d(x, self.w) * self.huge",
+                             {{"w", seeded({6, 4, 3, 3}, 1) * 50}, {"huge", at::full({6, 1, 1}, 1e38)}});
+  fused_as(module, {{seeded({2, 4, 9, 8}, 9) * 1e-4}});
+}
+
 TEST(Folds, AddmmTakesMatricesAlone) {
   const Weights weights{{"w", seeded({4, 5}, 1)}, {"b", seeded({5}, 2)}};
   const std::string source = "def forward(self, x):\n    return torch.addmm(self.b, x, self.w) * 3";

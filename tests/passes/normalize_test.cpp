@@ -72,6 +72,18 @@ TEST(Normalize, ARankIsAskedOfAResultThatAViewMayWrite) {
     for (const auto& x : {image(), image()[0]}) EXPECT_THAT(run(fused, {x}), ComputesLike(run(module, {x}))) << x.sizes();
 }
 
+// What lies in a dict, or in a list inside of another value, is for the executor written by most of what writes anything.
+TEST(Normalize, ARankIsAskedOfAResultThatAContainerHolds) {
+  for (const char* returned : {"{\"z\": z, \"y\": y}", "(z, [y])", "(z, y)", "[z, y]"}) {
+    for (const char* write : {"self.b.add_(0)", "x.add_(0)", "w = [y]\n    w[0].add_(0)", "pass"}) {
+      const auto module = script(std::string("def forward(self, x):\n    y = torch.conv2d(x, self.w)\n    z = torch.zeros(1) + y.dim()\n    ") + write + "\n    return " + returned,
+                                 conv_and_norm());
+      const auto fused = fuse(module).module;
+      for (const auto& x : {image(), image()[0]}) EXPECT_EQ(compare(module, fused, {x}).outcome, Comparison::Outcome::equal) << returned << write << x.sizes();
+    }
+  }
+}
+
 // What is computed from constants is a constant only where it is small and nobody can write to it.
 TEST(Normalize, ListsAndLongStringsAreNotFolded) {
   Graph graph;
