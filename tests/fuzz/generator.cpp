@@ -172,12 +172,12 @@ void Generator::loop() {
   ++indent_, ++depth_;
   const auto count = variables_.size();
   variables_.push_back({result, before.shapes});
+  certain_ = false;  // the second round begins with what the first one made
   body(static_cast<int>(1 + random_.below(2)));
   line(result + " = " + current().name);
   --indent_, --depth_;
   variables_.resize(count);
   variables_.push_back({result, before.shapes});
-  certain_ = false;
 }
 
 void Generator::raise() {
