@@ -63,7 +63,10 @@ class Walker {
     }
   }
 
+  // Of one channel the strides say contiguous and channels_last at once, and the next convolution goes by them: each operator one by one has its own
+  // way with such.
   const View* composite_at(const Value* value) const {
+    if (chain_.spec.kind != Contraction::linear && chain_.spec.out_channels() == 1) return nullptr;
     auto [begin, end] = context_.composites.equal_range(value);
     const View* best = nullptr;
     for (auto it = begin; it != end; ++it) {

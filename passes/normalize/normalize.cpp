@@ -91,7 +91,7 @@ void forward_agreed(Node* node) {
 }
 
 // One pass in program order: what a node depends on is in canonical form when the node is reached.
-void walk(Block* block, const patterns::Matcher& matcher, const std::unordered_set<const Value*>& written) {
+void walk(Block* block, const patterns::Matcher& matcher, const std::unordered_map<const Node*, std::int64_t>& ranks) {
   for (Node* node = *block->nodes().begin(); node != block->return_node();) {
     Node* next = node->next();
     if (node->kind() == prim::If) {
@@ -103,8 +103,8 @@ void walk(Block* block, const patterns::Matcher& matcher, const std::unordered_s
     }
     if (auto value = folded(node)) {
       replace_by_constant(node, *value);
-    } else if (!forward_tuple(node) && !fold_rank_query(node, written) && !forward_transparent(node, matcher)) {
-      for (Block* inner : node->blocks()) walk(inner, matcher, written);
+    } else if (!forward_tuple(node) && !fold_rank_query(node, ranks) && !forward_transparent(node, matcher)) {
+      for (Block* inner : node->blocks()) walk(inner, matcher, ranks);
       if (node->kind() == prim::If) forward_agreed(node);
     }
     node = next;
@@ -122,11 +122,12 @@ void spell_out_lists(const std::shared_ptr<Graph>& graph) {
 
 void normalize(Model& model, const patterns::Matcher& matcher) {
   if (!model.opaque.empty()) return;
-  std::unordered_map<const MethodGraph*, std::unordered_set<const Value*>> written;
-  for (const auto& method : model.methods) written[&method] = written_in_containers(method.graph);
+  std::vector<std::unordered_map<const Node*, std::int64_t>> ranks;
+  for (const auto& method : model.methods) ranks.push_back(ranks_taken_for_granted(method.graph));
   resolve_attributes(model);
-  for (auto& method : model.methods) {
-    walk(method.graph->block(), matcher, written.at(&method));
+  for (std::size_t i = 0; i < model.methods.size(); ++i) {
+    auto& method = model.methods[i];
+    walk(method.graph->block(), matcher, ranks[i]);
     spell_out_lists(method.graph);
     compute_with_integers(method.graph);
     eliminate_dead_code(method.graph);

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <unordered_set>
+#include <unordered_map>
 
 #include "passes/model.h"
 #include "passes/patterns/library.h"
@@ -19,11 +19,11 @@ std::optional<c10::IValue> folded(Node* node);
 void compute_with_integers(const std::shared_ptr<Graph>& graph);
 // attention.cpp: the operators that torch.nn's attention and encoder layers become, as linear, scaled_dot_product_attention and layer_norm.
 void spell_out_attention(Block* block);
-// shape_queries.cpp: the results of convolutions that lie in a container through which the executor takes them for written. Of a graph whose
-// attributes are not yet constants, which are memory of their own.
-std::unordered_set<const Value*> written_in_containers(const std::shared_ptr<Graph>& graph);
-// dim of a convolution's result, unless it is `written`, is a constant. True when the node is gone.
-bool fold_rank_query(Node* node, const std::unordered_set<const Value*>& written);
+// shape_queries.cpp: what the executor gives for `dim` of a convolution's result where it does not ask. Of a graph that nothing was done to: the
+// executor sees through no operator, and a container is for it written by what may write to any attribute.
+std::unordered_map<const Node*, std::int64_t> ranks_taken_for_granted(const std::shared_ptr<Graph>& graph);
+// `dim` with a known rank is a constant. True when the node is gone.
+bool fold_rank_query(Node* node, const std::unordered_map<const Node*, std::int64_t>& ranks);
 // dim of what a contraction computes asks the contraction's input. After dead code is gone: what reads a value then is alive.
 void forward_rank_queries(Block* block);
 

@@ -28,13 +28,10 @@ bool may_be_written(const Value* value) {
   });
 }
 
-// Whether its rank is asked for, and a list, dict or tuple holds it.
-bool is_asked_and_held(const Value* value) {
-  using torch::jit::Use;
+// Whether a list, dict or tuple holds it.
+bool is_held(const Value* value) {
   static const std::unordered_set<c10::Symbol> containers{torch::jit::prim::ListConstruct, torch::jit::prim::DictConstruct, torch::jit::prim::TupleConstruct};
-  const auto& uses = value->uses();
-  return std::any_of(uses.begin(), uses.end(), [](const Use& use) { return use.user->kind() == aten::dim; }) &&
-         std::any_of(uses.begin(), uses.end(), [](const Use& use) { return containers.count(use.user->kind()) != 0; });
+  return std::any_of(value->uses().begin(), value->uses().end(), [](const torch::jit::Use& use) { return containers.count(use.user->kind()) != 0; });
 }
 
 // Whether somebody may want to know what `user` makes of a value: not where only writes lead on from it. A loop may overwrite what it is
@@ -81,25 +78,28 @@ Value* same_rank_before(Value* value) {
 
 }  // namespace
 
-std::unordered_set<const Value*> written_in_containers(const std::shared_ptr<Graph>& graph) {
-  std::unordered_set<const Value*> held;
+std::unordered_map<const Node*, std::int64_t> ranks_taken_for_granted(const std::shared_ptr<Graph>& graph) {
+  std::optional<torch::jit::AliasDb> aliases;
+  std::unordered_map<const Node*, std::int64_t> ranks;
   for_each_node(graph->block(), [&](Node* node) {
-    for (const Value* output : node->outputs())
-      if (rank_of(output) && is_asked_and_held(output)) held.insert(output);
+    if (node->kind() != aten::dim) return;
+    const Value* const asked = node->input(0);
+    const auto rank = rank_of(asked);
+    if (!rank || may_be_written(asked)) return;
+    if (is_held(asked)) {
+      if (!aliases) aliases.emplace(graph);
+      if (aliases->hasWriters(asked)) return;
+    }
+    ranks.emplace(node, *rank);
   });
-  if (held.empty()) return held;
-  const torch::jit::AliasDb aliases(graph);
-  std::unordered_set<const Value*> written;
-  std::copy_if(held.begin(), held.end(), std::inserter(written, written.end()), [&](const Value* value) { return aliases.hasWriters(value); });
-  return written;
+  return ranks;
 }
 
-bool fold_rank_query(Node* node, const std::unordered_set<const Value*>& written) {
-  if (node->kind() != aten::dim) return false;
-  const auto rank = rank_of(node->input(0));
-  if (!rank || written.count(node->input(0)) || may_be_written(node->input(0))) return false;
+bool fold_rank_query(Node* node, const std::unordered_map<const Node*, std::int64_t>& ranks) {
+  const auto found = node->kind() == aten::dim ? ranks.find(node) : ranks.end();
+  if (found == ranks.end()) return false;
   torch::jit::WithInsertPoint here(node);
-  node->output()->replaceAllUsesWith(node->owningGraph()->insertConstant(*rank));
+  node->output()->replaceAllUsesWith(node->owningGraph()->insertConstant(found->second));
   node->destroy();
   return true;
 }

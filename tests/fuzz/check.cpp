@@ -98,10 +98,20 @@ std::string differs_from_original(const Program& program, const Session& expecte
   if (differ(without_onednn([&] { return run(build(program), program); }), found, tolerance).empty()) return "";
   const torch::jit::GraphOptimizerEnabledGuard operator_by_operator(false);
   const auto plain = run(build(program), program);
-  tolerance.references = {run(build(program), program, As::float64)};
-  for (int i = 0; i < kPerturbed; ++i) tolerance.references.push_back(run(build(program), program, As::perturbed, i));
-  if (differ(plain, found, tolerance).empty() || differ(run(without_dead_code(program), program), found, tolerance).empty()) return "";
-  return why;
+  Tolerance by_operator{.epsilon = tolerance.epsilon, .references = {run(build(program), program, As::float64)}};
+  for (int i = 0; i < kPerturbed; ++i) by_operator.references.push_back(run(build(program), program, As::perturbed, i));
+  if (differ(plain, found, by_operator).empty() || differ(run(without_dead_code(program), program), found, by_operator).empty()) return "";
+  // Of dead code that raises for some calls the executor drops all or nothing, and may drop less of the fused one.
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    const auto at = [&](const Session& session) { return Session{session[i]}; };
+    const auto differs = [&](const Session& accepted, const Tolerance& all) {
+      Tolerance one{.epsilon = all.epsilon, .references = {}};
+      for (const Session& reference : all.references) one.references.push_back(at(reference));
+      return !differ(at(accepted), at(found), one).empty();
+    };
+    if (differs(expected, tolerance) && differs(plain, by_operator)) return why;
+  }
+  return "";
 }
 
 // Torch's executor loses a tensor that a loop over `x.dim()` writes to, in modules that were never fused, too: cases/executor_loses_a_tensor.
