@@ -48,11 +48,12 @@ struct Tile {
   std::int64_t tap_stride, taps, depth;
   std::int64_t offset;         // added to each pointer: the first of depth
   bool resume, finish;         // of a sum taken in parts: c holds the bias and the parts before; the last one runs the chain
-  const float* weights;        // [taps * depth][weight_stride]
-  std::int64_t weight_stride;  // floats
+  const void* weights;         // [taps * depth][weight_stride]; of bfloat16, whose depth is even, [taps * depth / 2][weight_stride][2]
+  std::int64_t weight_stride;  // in weights of one step of depth
   const float* bias;           // [vectors * lanes], zero padded
-  const float* prefetch;       // what comes next: fetched towards L2, prefetch_stride floats per step of depth
+  const void* prefetch;        // what comes next: fetched towards L2, prefetch_stride bytes per step of depth
   std::int64_t prefetch_stride;
+  bool bfloat16 = false;       // the weights are
   bool ahead = false;          // the weights come from far, for few rows: they are fetched well before their use, and nothing else is
   float* c;
   std::int64_t c_stride;

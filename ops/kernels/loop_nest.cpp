@@ -138,9 +138,10 @@ void PackedWeights::run_panel(const Job& job, std::int64_t image, std::int64_t b
     for (std::int64_t r = 0; r < count * job.taps; ++r) rows[r] += group * in_;
   }
   const std::int64_t first_tap = job.phase->begin * in_ * width;
-  const float* weights = packed().const_data_ptr<float>() + group * group_floats_ + panel * panel_ * depth() + first_tap;
+  const char* const weights = static_cast<const char*>(packed().const_data_ptr()) + (group * group_weights_ + panel * panel_ * depth() + first_tap) * weight_size_;
   Tile t{};
   t.vectors = static_cast<std::int32_t>(width / machine.lanes);
+  t.bfloat16 = pairs_;
   t.tap_stride = count;
   t.weight_stride = width;
   t.channel = group * out_ + panel * panel_;
@@ -160,7 +161,8 @@ void PackedWeights::run_panel(const Job& job, std::int64_t image, std::int64_t b
   const bool by_depth = job.taps == 1;  // how a long sum is divided; a phase may have no tap at all
   const std::int64_t split = by_depth ? job.depth : job.taps;
   for (std::int64_t part = 0; part < parts; ++part) {
-    const std::int64_t from = split * part / parts, to = split * (part + 1) / parts;
+    const auto bound = [&](std::int64_t i) { return by_depth && pairs_ ? split / 2 * i / parts * 2 : split * i / parts; };
+    const std::int64_t from = bound(part), to = bound(part + 1);
     std::int64_t tile = 0;
     for (std::int64_t run_begin = begin, run_end; run_begin < end; run_begin = run_end) {
       run_end = phases_.size() == 1 ? end : std::min(end, (run_begin / job.columns + 1) * job.columns);
@@ -187,7 +189,7 @@ void PackedWeights::run_panel(const Job& job, std::int64_t image, std::int64_t b
         t.depth = by_depth ? size : job.depth;
         t.offset = by_depth ? at : 0;
         const std::int64_t done = by_depth ? at : at * job.depth;
-        t.weights = weights + done * width;
+        t.weights = weights + done * width * weight_size_;
         t.prefetch = weights;
         t.m = static_cast<std::int32_t>(last - first);
         t.rows = rows + first + (by_depth ? 0 : at * count);
@@ -195,11 +197,11 @@ void PackedWeights::run_panel(const Job& job, std::int64_t image, std::int64_t b
         t.c = run.c + done_rows * t.c_stride + t.channel;
         if (heavy) {
           // This tile's share of the same part of the next panel, which another thread may be at already.
-          t.prefetch = weights + width * depth() + width * (done + t.taps * t.depth * tile / all_tiles);
-          t.prefetch_stride = divide_up(width, all_tiles);
+          t.prefetch = weights + (width * depth() + width * (done + t.taps * t.depth * tile / all_tiles)) * weight_size_;
+          t.prefetch_stride = divide_up(width, all_tiles) * weight_size_;
         } else if (streams && last < count) {
           t.prefetch = rows[last];
-          t.prefetch_stride = t.m;
+          t.prefetch_stride = t.m * 4;
         } else {
           t.prefetch_stride = 0;
         }

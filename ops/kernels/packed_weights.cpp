@@ -13,8 +13,9 @@ namespace fusible::kernels {
 
 bool PackedWeights::takes(const ContractionSpec& spec) {
   const at::Tensor& w = spec.weight;
-  if (w.scalar_type() != at::kFloat || !(w.device().is_cpu() || w.is_meta()) || w.numel() == 0) return false;
-  if (spec.bias.defined() && (spec.bias.scalar_type() != at::kFloat || !spec.bias.device().is_cpu())) return false;
+  const auto dtype = w.scalar_type();
+  if ((dtype != at::kFloat && dtype != at::kBFloat16) || !(w.device().is_cpu() || w.is_meta()) || w.numel() == 0) return false;
+  if (spec.bias.defined() && (spec.bias.scalar_type() != dtype || !spec.bias.device().is_cpu())) return false;
   if (spec.kind == Contraction::linear) return true;
   const std::int64_t spatial = w.dim() - 2;
   if (spatial < 1 || spatial > 3) return false;
@@ -37,6 +38,7 @@ bool PackedWeights::takes(const ContractionSpec& spec) {
 
 PackedWeights::PackedWeights(const ContractionSpec& spec, std::shared_ptr<WeightValues> values)
     : shape_(spec.weight.sizes().vec()),
+      dtype_(spec.weight.scalar_type()),
       groups_(spec.groups),
       in_(spec.weight.size(1)),
       out_(spec.weight.size(0) / spec.groups),
@@ -66,11 +68,13 @@ PackedWeights::PackedWeights(const ContractionSpec& spec, std::shared_ptr<Weight
   padded_copy_ = groups_ == 1 && in_ < 8 && kernel_[2] > 1 && dilation_[2] == 1 && !transposed_;
   frames_apart_ = kernel_[0] == 1 && stride_[0] == 1 && !padding_[0] && !padding_end_[0] && !output_padding_[0];
   find_phases();
-  group_floats_ = round_up(out_, isa().lanes) * depth();
+  pairs_ = dtype_ == at::kBFloat16 && !depthwise_ && !padded_copy_ && in_ % 2 == 0;
+  weight_size_ = pairs_ ? 2 : 4;
+  group_weights_ = round_up(out_, isa().lanes) * depth();
   const std::int64_t padded = depthwise_ ? round_up(groups_, panel_) : groups_ * round_up(out_, panel_);
   bias_ = at::zeros({padded}, at::kFloat);
   if (spec.bias.defined()) {
-    const at::Tensor bias = spec.bias.contiguous();
+    const at::Tensor bias = spec.bias.to(at::kFloat).contiguous();
     const float* from = bias.const_data_ptr<float>();
     const std::int64_t per_group = depthwise_ ? groups_ : out_;
     for (std::int64_t g = 0; g * per_group < bias.numel(); ++g)
@@ -125,15 +129,19 @@ at::Tensor PackedWeights::made(const std::function<at::Tensor()>& make) const {
 
 const at::Tensor& PackedWeights::packed() const {
   std::call_once(packed_once_, [this] {
-    packed_ = made([this] { return pack(values_->dense().contiguous()); });
+    packed_ = made([this] {
+      const at::Tensor dense = values_->dense().contiguous();
+      return pairs_ ? pack<c10::BFloat16>(dense) : pack<float>(dense.to(at::kFloat));
+    });
     values_->give_up_dense([this] { return unpack(); }, static_cast<std::int64_t>(packed_.nbytes()));
   });
   return packed_;
 }
 
 // [O, I, taps], transposed [I, O, taps] -> panels of [taps][I][width], one task per panel.
+template <typename Weight>
 at::Tensor PackedWeights::pack(const at::Tensor& weight) const {
-  const float* from = weight.const_data_ptr<float>();
+  const Weight* from = weight.const_data_ptr<Weight>();
   const std::int64_t taps = this->taps();
   if (depthwise_) {
     const std::int64_t stride = round_up(groups_, panel_);
@@ -144,36 +152,39 @@ at::Tensor PackedWeights::pack(const at::Tensor& weight) const {
     return data;
   }
   // Reads past the last panel are prefetches only.
-  at::Tensor data = weight_memory(groups_ * group_floats_);
-  float* const to = data.mutable_data_ptr<float>();
+  at::Tensor data = weight_memory(groups_ * group_weights_, pairs_ ? at::kBFloat16 : at::kFloat);
+  Weight* const to = data.mutable_data_ptr<Weight>();
   const std::int64_t step = dense_index(0, 1, 0);
   at::parallel_for(0, groups_ * panels(), 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t task = begin; task < end; ++task) {
       const std::int64_t group = task / panels(), panel = task % panels(), width = panel_width(panel), first = panel * panel_;
       const std::int64_t filled = std::min(width, out_ - first);
-      float* p = to + group * group_floats_ + first * depth();
+      Weight* p = to + group * group_weights_ + first * depth();
       for (std::int64_t tap = 0; tap < taps; ++tap)
-        for (std::int64_t i = 0; i < in_; ++i, p += width) {
-          const float* w = from + dense_index(group, first, i) + tap_order_[tap];
-          for (std::int64_t o = 0; o < filled; ++o) p[o] = w[o * step];
-          std::fill(p + filled, p + width, 0.0f);
+        for (std::int64_t i = 0; i < in_; ++i) {
+          const Weight* w = from + dense_index(group, first, i) + tap_order_[tap];
+          for (std::int64_t o = 0; o < width; ++o) p[panel_index(tap * in_ + i, o, width)] = o < filled ? w[o * step] : Weight(0.0f);
         }
     }
   });
   return data;
 }
 
-at::Tensor PackedWeights::unpack() const {
-  at::Tensor weight = at::empty(shape_, at::kFloat);
-  float* const to = weight.mutable_data_ptr<float>();
-  const float* const from = packed().const_data_ptr<float>();
+at::Tensor PackedWeights::unpack() const { return pairs_ ? unpack_as<c10::BFloat16>() : unpack_as<float>().to(dtype_); }
+
+template <typename Weight>
+at::Tensor PackedWeights::unpack_as() const {
+  at::Tensor weight = at::empty(shape_, pairs_ ? at::kBFloat16 : at::kFloat);
+  Weight* const to = weight.mutable_data_ptr<Weight>();
   const std::int64_t taps = this->taps();
   if (depthwise_) {
+    const float* const from = packed().const_data_ptr<float>();
     const std::int64_t stride = round_up(groups_, panel_);
     for (std::int64_t c = 0; c < groups_; ++c)
       for (std::int64_t tap = 0; tap < taps; ++tap) to[c * taps + tap_order_[tap]] = from[tap * stride + c];
     return weight;
   }
+  const Weight* const from = packed().const_data_ptr<Weight>();
   // A task is some input channels of a panel, which stay in the cache while its output channels pass by.
   constexpr std::int64_t kChannels = 32;
   const std::int64_t pieces = (in_ + kChannels - 1) / kChannels;
@@ -181,10 +192,10 @@ at::Tensor PackedWeights::unpack() const {
     for (std::int64_t task = begin; task < end; ++task) {
       const std::int64_t group = task / pieces / panels(), panel = task / pieces % panels(), width = panel_width(panel), first = panel * panel_;
       const std::int64_t first_in = task % pieces * kChannels, last_in = std::min(in_, first_in + kChannels);
-      const float* const p = from + group * group_floats_ + first * depth();
+      const Weight* const p = from + group * group_weights_ + first * depth();
       for (std::int64_t o = 0; o < std::min(width, out_ - first); ++o)
         for (std::int64_t i = first_in; i < last_in; ++i)
-          for (std::int64_t tap = 0; tap < taps; ++tap) to[dense_index(group, first + o, i) + tap_order_[tap]] = p[(tap * in_ + i) * width + o];
+          for (std::int64_t tap = 0; tap < taps; ++tap) to[dense_index(group, first + o, i) + tap_order_[tap]] = p[panel_index(tap * in_ + i, o, width)];
     }
   });
   return weight;
@@ -218,7 +229,7 @@ bool PackedWeights::is_pointwise() const {
   return taps() == 1 && std::all_of(stride_, stride_ + 3, [](std::int64_t s) { return s == 1; }) && !zeros_.defined() && !padded_copy_;
 }
 
-std::int64_t PackedWeights::weight_bytes() const { return 4 * (depthwise_ ? taps() * bias_.numel() : groups_ * group_floats_); }
+std::int64_t PackedWeights::weight_bytes() const { return depthwise_ ? 4 * taps() * bias_.numel() : weight_size_ * groups_ * group_weights_; }
 
 std::int64_t PackedWeights::laid_out_floats(const Pixels& x) const {
   if (!padded_copy_) return x.rows() * x.pixel_stride;

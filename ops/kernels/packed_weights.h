@@ -1,6 +1,7 @@
 #pragma once
 
-// Weights as the micro-kernels read them, and the loop nests over them. fp32.
+// Weights as the micro-kernels read them, and the loop nests over them, in float32. Weights of bfloat16 stay that in
+// panels of an even depth.
 
 #include <functional>
 #include <memory>
@@ -43,10 +44,10 @@ struct Phase {
 };
 
 // Panels of isa().vectors * isa().lanes output channels, [group][panel][tap][in][panel width], the taps phase by phase; the last panel of a
-// group is cut to whole vectors. Depthwise: [tap][channels]. Zero padding apart this is a permutation of the dense weight.
+// group is cut to whole vectors. Depthwise: [tap][channels], float32. Zero padding apart this is a permutation of the dense weight.
 class FUSIBLE_API PackedWeights : public PackedState {
  public:
-  // Whether the loop nests take this contraction: float, linear or (transposed) convolution, groups of 8 channels or more or depthwise.
+  // Whether the loop nests take this contraction: float32 or bfloat16, linear or (transposed) convolution, groups of 8 channels or more or depthwise.
   static bool takes(const ContractionSpec& spec);
   // `values` lose their dense form when the panels are made, and are owned by who owns this object, too.
   PackedWeights(const ContractionSpec& spec, std::shared_ptr<WeightValues> values);
@@ -88,10 +89,17 @@ class FUSIBLE_API PackedWeights : public PackedState {
   struct Job;
   Job job_of(const float* x, const Pixels& pixels, float* y, std::int64_t y_stride, const std::vector<Step>& chain) const;
   const at::Tensor& packed() const;
+  template <typename Weight>
   at::Tensor pack(const at::Tensor& weight) const;
+  template <typename Weight>
+  at::Tensor unpack_as() const;
   at::Tensor made(const std::function<at::Tensor()>& make) const;  // names the weight when memory runs out
   std::int64_t panels() const { return (out_ + panel_ - 1) / panel_; }
   std::int64_t panel_width(std::int64_t panel) const;
+  // Where a panel of that width has the weight of step `k` of depth and output channel `o`.
+  std::int64_t panel_index(std::int64_t k, std::int64_t o, std::int64_t width) const {
+    return pairs_ ? (k / 2 * width + o) * 2 + k % 2 : k * width + o;
+  }
   std::int64_t taps() const { return kernel_[0] * kernel_[1] * kernel_[2]; }
   std::int64_t depth() const { return taps() * in_; }
   std::int64_t dense_index(std::int64_t group, std::int64_t out, std::int64_t in) const;  // of the first tap in the dense weight
@@ -133,13 +141,16 @@ class FUSIBLE_API PackedWeights : public PackedState {
   void run_depthwise(const Job& job) const;
 
   std::vector<std::int64_t> shape_;
+  at::ScalarType dtype_;
+  bool pairs_ = false;            // panels of bfloat16, two steps of depth beside each other: [in / 2][panel width][2]
+  std::int64_t weight_size_ = 4;  // bytes of a weight in a panel
   std::int64_t groups_ = 1, in_ = 0, out_ = 0;  // channels per group
   // Of frames, lines and columns.
   std::int64_t kernel_[3] = {1, 1, 1}, stride_[3] = {1, 1, 1}, dilation_[3] = {1, 1, 1}, padding_[3] = {0, 0, 0};
   std::int64_t padding_end_[3] = {0, 0, 0}, output_padding_[3] = {0, 0, 0};
   std::vector<Phase> phases_;
   std::vector<std::int64_t> tap_order_;  // which dense tap lies at each place of a panel
-  std::int64_t panel_ = 0, group_floats_ = 0;
+  std::int64_t panel_ = 0, group_weights_ = 0;
   bool depthwise_ = false, padded_copy_ = false, transposed_ = false;
   bool frames_apart_ = true;  // each frame of the result reads one frame of the input: they are images
   std::shared_ptr<WeightValues> values_;

@@ -35,22 +35,13 @@ std::optional<Pixels> pixels_of(const at::Tensor& x, const ContractionSpec& spec
   return p;
 }
 
-}  // namespace
-
-const PackedWeights& kernels::packed_weights(const PackedContraction& contraction) {
-  return static_cast<const PackedWeights&>(
-      contraction.packed(PackedFor::panels, [&] { return std::make_unique<PackedWeights>(contraction.spec(), contraction.values()); }));
-}
-
-bool try_panels(const at::Tensor& x, const ContractionSpec& spec, const PackedContraction* packed, const PostOps& chain,
-                at::TensorList operands, at::Tensor& y, std::int64_t most_work) {
-  if (!packed || x.scalar_type() != at::kFloat || !x.device().is_cpu() || x.layout() != at::kStrided || x.numel() == 0 ||
-      !PackedWeights::takes(spec))
-    return false;
+// Of float32 and weights of any dtype that the loop nests take.
+bool try_float(const at::Tensor& x, const ContractionSpec& spec, const PackedContraction& packed, const PostOps& chain, at::TensorList operands,
+               at::Tensor& y, std::int64_t most_work) {
   const auto pixels = pixels_of(x, spec);
   if (!pixels) return false;
   const bool linear = spec.kind == Contraction::linear;
-  const PackedWeights& weights = kernels::packed_weights(*packed);
+  const PackedWeights& weights = kernels::packed_weights(packed);
   const Pixels out = weights.out_pixels(*pixels);
   const std::int64_t rows = out.height * out.width;
   if (rows <= 0 || rows * out.images * spec.weight.numel() >= most_work) return false;
@@ -90,6 +81,37 @@ bool try_panels(const at::Tensor& x, const ContractionSpec& spec, const PackedCo
   weights.run(x.const_data_ptr<float>(), *pixels, result.mutable_data_ptr<float>(), weights.out_channels(), steps,
               planned->rows_collapse(rows), scratch.defined() ? scratch.mutable_data_ptr<float>() : nullptr);
   y = std::move(result);
+  return true;
+}
+
+// Operands in float32; nothing where one is of another dtype than `dtype`, so that ATen raises or promotes.
+std::optional<std::vector<at::Tensor>> widened(at::TensorList operands, at::ScalarType dtype) {
+  std::vector<at::Tensor> wide;
+  for (const at::Tensor& operand : operands) {
+    if (operand.defined() && operand.scalar_type() != dtype) return std::nullopt;
+    wide.push_back(operand.defined() ? operand.to(at::kFloat) : operand);
+  }
+  return wide;
+}
+
+}  // namespace
+
+const PackedWeights& kernels::packed_weights(const PackedContraction& contraction) {
+  return static_cast<const PackedWeights&>(
+      contraction.packed(PackedFor::panels, [&] { return std::make_unique<PackedWeights>(contraction.spec(), contraction.values()); }));
+}
+
+bool try_panels(const at::Tensor& x, const ContractionSpec& spec, const PackedContraction* packed, const PostOps& chain,
+                at::TensorList operands, at::Tensor& y, std::int64_t most_work) {
+  const auto dtype = x.scalar_type();
+  if (!packed || !x.device().is_cpu() || x.layout() != at::kStrided || x.numel() == 0 || !PackedWeights::takes(spec) ||
+      spec.weight.scalar_type() != dtype)
+    return false;
+  if (dtype == at::kFloat) return try_float(x, spec, *packed, chain, operands, y, most_work);
+  if (!pixels_of(x, spec)) return false;
+  const auto wide = widened(operands, dtype);
+  if (!wide || !try_float(x.to(at::kFloat), spec, *packed, chain, *wide, y, most_work)) return false;
+  y = y.to(dtype);
   return true;
 }
 

@@ -12,7 +12,8 @@ namespace fusible {
 
 inline constexpr std::int64_t kAnyWork = std::numeric_limits<std::int64_t>::max();
 
-// Own loop nests on packed weights: float, NHWC images that ATen answers in NHWC, matrices. Contract of try_kernel (ops/kernel.h).
+// Own loop nests on packed weights: float32, bfloat16 by way of it; NHWC images that ATen answers in NHWC, matrices. Contract of try_kernel
+// (ops/kernel.h).
 // Not from `most_work` multiply-adds on.
 FUSIBLE_API bool try_panels(const at::Tensor& x, const ContractionSpec& spec, const PackedContraction* packed, const PostOps& chain,
                             at::TensorList operands, at::Tensor& y, std::int64_t most_work = kAnyWork);

@@ -47,8 +47,8 @@ struct Filling {
 
 }  // namespace
 
-at::Tensor weight_memory(std::int64_t floats) {
-  const std::int64_t bytes = round_up(floats * static_cast<std::int64_t>(sizeof(float)), kLine);
+at::Tensor weight_memory(std::int64_t count, at::ScalarType dtype) {
+  const std::int64_t bytes = round_up(count * static_cast<std::int64_t>(c10::elementSize(dtype)), kLine);
   std::shared_ptr<char> memory;
   if (bytes > kChunk / 2) {
     memory = on_huge_pages(bytes);
@@ -63,8 +63,8 @@ at::Tensor weight_memory(std::int64_t floats) {
     memory = {chunk, chunk.get() + filling.used};
     filling.used += bytes;
   }
-  float* const begin = reinterpret_cast<float*>(memory.get());
-  return at::from_blob(begin, {floats}, [memory = std::move(memory)](void*) {}, at::kFloat);
+  char* const begin = memory.get();
+  return at::from_blob(begin, {count}, [memory = std::move(memory)](void*) {}, dtype);
 }
 
 }  // namespace fusible::kernels

@@ -76,7 +76,8 @@ bool PackedWeights::transforms_first(const Pixels& out) const {
 // U = G g Gt with G = [1 0 0; 1/2 1/2 1/2; 1/2 -1/2 1/2; 0 0 1], in float64: from the panels [panel][9][in][panel width] to
 // [panel][16][in][panel width].
 at::Tensor PackedWeights::transform_weights() const {
-  const float* const from = packed().const_data_ptr<float>();
+  const at::Tensor panels_as_float = packed().to(at::kFloat);
+  const float* const from = panels_as_float.const_data_ptr<float>();
   at::Tensor data = weight_memory(kProducts * in_ * out_);
   float* const to = data.mutable_data_ptr<float>();
   // A line of the cache at a time: 9 are read and 16 written, whose addresses often differ by a power of two.
@@ -93,12 +94,13 @@ at::Tensor PackedWeights::transform_weights() const {
   };
   for_each_task(panels() * in_, [&](std::int64_t task) {
     const std::int64_t panel = task / in_, i = task % in_, width = panel_width(panel), channel = panel * panel_;
-    const float* const g = from + channel * depth() + i * width;
+    const float* const g = from + channel * depth();
     float* const u = to + kProducts * in_ * channel + i * width;
     Line taps[9]{}, rows[4 * 3], all[kProducts];
     for (std::int64_t o = 0; o < width; o += 16) {
       const std::int64_t count = std::min<std::int64_t>(16, width - o);
-      for (std::int64_t tap = 0; tap < 9; ++tap) std::copy_n(g + tap * in_ * width + o, count, taps[tap].begin());
+      for (std::int64_t tap = 0; tap < 9; ++tap)
+        for (std::int64_t l = 0; l < count; ++l) taps[tap][l] = g[panel_index(tap * in_ + i, o + l, width)];
       for (std::int64_t column = 0; column < 3; ++column) transform(taps[column], taps[3 + column], taps[6 + column], rows + column, 3);
       for (std::int64_t row = 0; row < 4; ++row) transform(rows[row * 3], rows[row * 3 + 1], rows[row * 3 + 2], all + row * 4, 1);
       for (std::int64_t product = 0; product < kProducts; ++product)
@@ -144,14 +146,15 @@ bool PackedWeights::multiply_tiles(const Job& job, std::int64_t index, std::int6
   t.bias = zeros();
   const std::int64_t pieces = divide_up(tiles, machine.most_rows(t.vectors));
   for (std::int64_t product = 0; product < kProducts; ++product) {
-    t.weights = winograd_weights().const_data_ptr<float>() + kProducts * in_ * channel + product * in_ * width;
+    const float* const weights = winograd_weights().const_data_ptr<float>() + kProducts * in_ * channel + product * in_ * width;
+    t.weights = weights;
     t.offset = product * v_stride;
     for (std::int64_t piece = 0; piece < pieces; ++piece) {
       const std::int64_t begin = tiles * piece / pieces;
       t.m = static_cast<std::int32_t>(tiles * (piece + 1) / pieces - begin);
       // This piece's share of the next product's weights, which lie behind these.
-      t.prefetch = t.weights + in_ * width + in_ * width * piece / pieces;
-      t.prefetch_stride = divide_up(width, pieces);
+      t.prefetch = weights + in_ * width + in_ * width * piece / pieces;
+      t.prefetch_stride = divide_up(width, pieces) * 4;
       t.rows = rows.data() + begin;
       t.c = m + (product * tiles + begin) * width;
       machine.tile(t);

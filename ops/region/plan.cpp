@@ -34,6 +34,27 @@ std::int64_t lowest_place(std::vector<Block>& blocks, std::int64_t bytes, std::i
   return offset;
 }
 
+// bfloat16 where all tensors are, else float32.
+at::ScalarType common_dtype(const Region& region, const std::vector<at::Tensor>& registers) {
+  for (size_t i = 0; i < registers.size(); ++i)
+    if (!region.is_integer(static_cast<std::int64_t>(i)) && registers[i].scalar_type() != at::kBFloat16) return at::kFloat;
+  return at::kBFloat16;
+}
+
+bool is_narrow(const at::Tensor& t) { return t.scalar_type() == at::kBFloat16; }
+
+// As the steps see it: no values.
+at::Tensor widened(const at::Tensor& r) {
+  return is_narrow(r) ? at::empty_strided(r.sizes(), r.strides(), at::TensorOptions(at::kMeta).dtype(at::kFloat)) : r;
+}
+
+Instruction widened(Instruction instruction) {
+  for (Argument& argument : instruction.arguments)
+    if (argument.kind == Argument::Kind::constant && argument.value.isTensor() && argument.value.toTensor().defined() && is_narrow(argument.value.toTensor()))
+      argument.value = argument.value.toTensor().to(at::kFloat);
+  return instruction;
+}
+
 }  // namespace
 
 std::vector<std::int64_t> strides_in(const std::vector<std::int64_t>& sizes, Form form) {
@@ -69,20 +90,23 @@ std::int64_t Slot::pixel_stride() const {
   return step >= sizes[1] && strides[0] == sizes[2] * strides[2] ? step : 0;
 }
 
-std::shared_ptr<const Plan> Plan::make(const Region& region, const std::vector<at::Tensor>& registers) {
-  for (size_t i = 0; i < registers.size(); ++i) {
-    const at::Tensor& r = registers[i];
+std::shared_ptr<const Plan> Plan::make(const Region& region, const std::vector<at::Tensor>& seen) {
+  for (size_t i = 0; i < seen.size(); ++i) {
+    const at::Tensor& r = seen[i];
     if (!region.is_integer(static_cast<std::int64_t>(i)) && (!r.defined() || r.numel() == 0 || r.is_neg() || r.is_conj())) return nullptr;
   }
   const auto& outputs = region.outputs();
   for (size_t i = 0; i < outputs.size(); ++i) {
-    if (!registers[outputs[i]].is_non_overlapping_and_dense()) return nullptr;
+    if (!seen[outputs[i]].is_non_overlapping_and_dense()) return nullptr;
     for (std::int64_t input = 0; input < region.inputs(); ++input)
-      if (registers[outputs[i]].storage().is_alias_of(registers[input].storage())) return nullptr;
+      if (seen[outputs[i]].storage().is_alias_of(seen[input].storage())) return nullptr;
     for (size_t j = 0; j < i; ++j)
-      if (registers[outputs[i]].storage().is_alias_of(registers[outputs[j]].storage())) return nullptr;
+      if (seen[outputs[i]].storage().is_alias_of(seen[outputs[j]].storage())) return nullptr;
   }
   auto plan = std::make_shared<Plan>();
+  plan->dtype_ = common_dtype(region, seen);
+  std::vector<at::Tensor> registers = seen;
+  if (plan->is_narrow()) std::transform(seen.begin(), seen.end(), registers.begin(), [](const at::Tensor& r) { return widened(r); });
   for (const at::Tensor& r : registers) plan->slots_.push_back({r.sizes().vec(), r.scalar_type()});
   // What is not float (masks, indices) stays with ATen.
   const auto is_float = [&](std::int64_t r) { return region.is_integer(r) || plan->slots_[r].dtype == at::kFloat; };
@@ -93,13 +117,14 @@ std::shared_ptr<const Plan> Plan::make(const Region& region, const std::vector<a
   };
   for (std::int64_t r : outputs) {
     const auto integer = region.is_integer(r) ? std::optional(registers[r].item<std::int64_t>()) : std::nullopt;
-    plan->outputs_.push_back({r, registers[r].sizes().vec(), registers[r].strides().vec(), registers[r].scalar_type(), integer});
+    plan->outputs_.push_back({r, seen[r].sizes().vec(), seen[r].strides().vec(), seen[r].scalar_type(), integer});
   }
   plan->instructions_.reserve(region.instructions().size());
   bool any_own = false;
   for (const Instruction& written : region.instructions()) {
-    const Instruction& instruction = plan->instructions_.emplace_back(region.settled(written, registers));
-    Making making{instruction, plan->instructions_, plan->slots_, registers};
+    const Instruction outside = region.settled(written, registers);
+    const Instruction& instruction = plan->instructions_.emplace_back(plan->is_narrow() ? widened(outside) : outside);
+    Making making{instruction, plan->instructions_, plan->slots_, registers, outside};
     Slot& slot = plan->slots_[instruction.result];
     const bool known = region.is_integer(instruction.result);  // a size: part of the plan
     const bool own = !known && all_float(instruction);
@@ -150,7 +175,7 @@ void Plan::place() {
   // An output is written in place where its memory is its own and lies as the caller must see it; else it is copied at the end.
   for (size_t o = 0; o < outputs_.size(); ++o) {
     Slot& slot = slots_[outputs_[o].reg];
-    if (slot.form == Form::tensor || slot.alias_of >= 0) continue;
+    if (slot.form == Form::tensor || slot.alias_of >= 0 || is_narrow()) continue;
     const at::Tensor seen = at::empty_strided(outputs_[o].sizes, outputs_[o].strides, at::TensorOptions(at::kMeta));
     if (lies_in(seen, slot.form)) slot.output = static_cast<std::int64_t>(o);
   }
@@ -221,8 +246,8 @@ const float* Frame::read(std::int64_t reg, Form form) {
     if (slot.form == form) return address(reg);
     held_[reg] = tensor(reg);
   }
-  if (!lies_in(held_[reg], form)) {
-    const at::Tensor converted = at::empty_strided(slot.sizes, strides_in(slot.sizes, form), held_[reg].options());
+  if (!lies_in(held_[reg], form) || held_[reg].scalar_type() != slot.dtype) {
+    const at::Tensor converted = at::empty_strided(slot.sizes, strides_in(slot.sizes, form), held_[reg].options().dtype(slot.dtype));
     copy_across(converted, held_[reg]);
     held_[reg] = converted;
   }
@@ -238,9 +263,18 @@ const float* Frame::read_pixels(std::int64_t reg, std::int64_t& pixel_stride) {
 }
 
 at::Tensor Frame::tensor(std::int64_t reg) {
-  if (held_[reg].defined()) return held_[reg];
   const Slot& slot = plan_.slots_[reg];
+  if (held_[reg].defined()) {
+    if (held_[reg].scalar_type() != slot.dtype) held_[reg] = held_[reg].to(slot.dtype);
+    return held_[reg];
+  }
   return at::from_blob(address(reg), slot.sizes, slot.strides_in_memory(), at::TensorOptions(at::kFloat));
+}
+
+at::Tensor Frame::narrow_tensor(std::int64_t reg) {
+  if (held_[reg].defined() && is_narrow(held_[reg])) return held_[reg];
+  const at::Tensor wide = tensor(reg);
+  return plan_.is_narrow() && wide.scalar_type() == at::kFloat ? wide.to(plan_.dtype_) : wide;
 }
 
 }  // namespace fusible

@@ -1,6 +1,7 @@
 #pragma once
 
-// A region's execution for one signature of inputs: steps over an arena, addresses settled by liveness.
+// A region's execution for one signature of inputs: steps over an arena, addresses settled by liveness. Steps compute in float32. Where all registers
+// are bfloat16, inputs are widened, which rounds nothing, and results are rounded where they leave the region, instead of after each operator.
 
 #include <memory>
 #include <vector>
@@ -28,7 +29,7 @@ bool lies_in(const at::Tensor& t, Form form);
 // What a plan knows of a register.
 struct Slot {
   std::vector<std::int64_t> sizes;
-  at::ScalarType dtype = at::kFloat;
+  at::ScalarType dtype = at::kFloat;  // inside of the plan
   Form form = Form::tensor;
   std::int64_t alias_of = -1;  // same memory as another register of the plan
   std::int64_t shift = 0;      // where in that register's memory it begins, in elements
@@ -61,9 +62,9 @@ class Step {
 
 class Plan {
  public:
-  // `registers`: what each register held in one execution by the operators (Region::interpret). Null where no plan gives the same result: an output that is a
+  // `seen`: what each register held in one execution by the operators (Region::interpret). Null where no plan gives the same result: an output that is a
   // view of an input or of another output.
-  static std::shared_ptr<const Plan> make(const Region& region, const std::vector<at::Tensor>& registers);
+  static std::shared_ptr<const Plan> make(const Region& region, const std::vector<at::Tensor>& seen);
 
   std::vector<at::Tensor> run(at::TensorList inputs) const;
   std::vector<std::string> explain() const;
@@ -77,7 +78,9 @@ class Plan {
     std::optional<std::int64_t> integer;
   };
   void place();
+  bool is_narrow() const { return dtype_ == at::kBFloat16; }
 
+  at::ScalarType dtype_ = at::kFloat;  // of registers outside of the plan, where they are all of one
   std::vector<Instruction> instructions_;  // the region's, with the integers of this signature
   std::vector<Slot> slots_;
   std::vector<std::unique_ptr<Step>> steps_;      // of each instruction; null for an alias and for what runs with a later one
@@ -99,8 +102,10 @@ class Frame {
   // The channels of the first pixel, nhwc, and how far apart the pixels are.
   const float* read_pixels(std::int64_t reg, std::int64_t& pixel_stride);
   float* write_pixels(std::int64_t reg, std::int64_t& pixel_stride);
-  // The register as a tensor with its logical shape.
+  // The register as a tensor with its logical shape, widened.
   at::Tensor tensor(std::int64_t reg);
+  // What the operator would find in the register.
+  at::Tensor narrow_tensor(std::int64_t reg);
   void hold(std::int64_t reg, at::Tensor tensor) { held_[reg] = std::move(tensor); }
   void drop(std::int64_t reg) { held_[reg] = at::Tensor(); }
   float* scratch(const Step& step) { return reinterpret_cast<float*>(arena_ + step.scratch_offset); }
@@ -119,7 +124,8 @@ struct Making {
   const Instruction& instruction;
   const std::vector<Instruction>& before;  // and with this one; register r is made by before[r - inputs]
   const std::vector<Slot>& slots;
-  const std::vector<at::Tensor>& registers;  // results of the operators, without values
+  const std::vector<at::Tensor>& registers;  // results of the operators, without values, widened
+  const Instruction& outside;                // the instruction with constants that are not widened
   Form made_form = Form::tensor;
   std::vector<std::int64_t> made_strides;  // where made_form is view: memory of its own, in another order of the dimensions
 

@@ -27,6 +27,7 @@ std::optional<Sizes> sizes_of_contraction(const Instruction& instruction, const 
   if (instruction.arguments[0].kind != Argument::Kind::one) return std::nullopt;  // of a constant
   const auto weights = instruction.arguments[1].value.toCustomClass<PackedContraction>();
   const at::Tensor& x = seen[instruction.arguments[0].registers[0]];
+  if (weights->spec().weight.scalar_type() != x.scalar_type()) return std::nullopt;  // the operator raises
   const Sizes sizes = contraction_sizes(x, weights->spec());
   if (!fold_is_valid(x, weights->spec())) return std::nullopt;
   for (std::int64_t r : instruction.arguments[3].registers)
@@ -46,14 +47,14 @@ std::optional<Sizes> sizes_of_elementwise(const Instruction& instruction, const 
   return Sizes(sizes.begin(), sizes.end());
 }
 
-// Any other operator runs, on one zero that is seen everywhere. Nothing: its result is not float.
-std::optional<Sizes> sizes_by_running(const Region& region, const Instruction& instruction, const std::vector<at::Tensor>& seen) {
-  static const at::Tensor zero = at::zeros({}, at::kFloat);
+// Any other operator runs, on one zero that is seen everywhere. Nothing: its result is of another dtype.
+std::optional<Sizes> sizes_by_running(const Region& region, const Instruction& instruction, const std::vector<at::Tensor>& seen, at::ScalarType dtype) {
+  const at::Tensor zero = at::zeros({}, dtype);
   std::vector<at::Tensor> read(seen.size());
   for (const Argument& argument : instruction.arguments)
     for (std::int64_t r : argument.registers) read[r] = region.is_integer(r) ? seen[r] : zero.expand(seen[r].sizes());
   const at::Tensor result = region.result_of(instruction, read);
-  return result.scalar_type() == at::kFloat ? std::optional(result.sizes().vec()) : std::nullopt;
+  return result.scalar_type() == dtype ? std::optional(result.sizes().vec()) : std::nullopt;
 }
 
 }  // namespace
@@ -61,8 +62,13 @@ std::optional<Sizes> sizes_by_running(const Region& region, const Instruction& i
 bool infer_shapes(const Region& region, at::TensorList inputs, std::vector<at::Tensor>& seen) {
   const auto& outputs = region.outputs();
   if (!std::all_of(outputs.begin(), outputs.end(), [&](std::int64_t r) { return has_known_strides(region, r); })) return false;
-  for (std::int64_t i = 0; i < region.inputs(); ++i)
-    if (!region.is_integer(i) && inputs[i].scalar_type() != at::kFloat) return false;
+  std::optional<at::ScalarType> dtype;
+  for (std::int64_t i = 0; i < region.inputs(); ++i) {
+    if (region.is_integer(i)) continue;
+    if (!dtype) dtype = inputs[i].scalar_type();
+    if (inputs[i].scalar_type() != *dtype) return false;
+  }
+  if (dtype != at::kFloat && dtype != at::kBFloat16) return false;
   seen.assign(inputs.begin(), inputs.end());
   seen.resize(region.registers());
   try {
@@ -73,9 +79,9 @@ bool infer_shapes(const Region& region, at::TensorList inputs, std::vector<at::T
       }
       const bool contraction = instruction.op.name.rfind("fusible::", 0) == 0;
       auto sizes = contraction ? sizes_of_contraction(instruction, seen) : sizes_of_elementwise(instruction, seen);
-      if (!sizes && !contraction) sizes = sizes_by_running(region, instruction, seen);
+      if (!sizes && !contraction) sizes = sizes_by_running(region, instruction, seen, *dtype);
       if (!sizes) return false;
-      seen[instruction.result] = at::empty(*sizes, at::TensorOptions(at::kMeta).dtype(at::kFloat));
+      seen[instruction.result] = at::empty(*sizes, at::TensorOptions(at::kMeta).dtype(*dtype));
     }
   } catch (const std::exception&) {
     return false;  // the operators raise in their own words

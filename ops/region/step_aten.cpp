@@ -17,7 +17,7 @@ class AtenStep : public Step {
   void run(Frame& frame) const override {
     std::vector<at::Tensor> registers(registers_);
     for (const Argument& argument : instruction_.arguments)
-      for (std::int64_t r : argument.registers) registers[r] = frame.tensor(r);
+      for (std::int64_t r : argument.registers) registers[r] = frame.narrow_tensor(r);
     if (instruction_.in_place()) {
       at::Tensor& x = registers[instruction_.arguments[0].registers[0]];
       x = x.clone();  // its memory is given to others when this step is done
@@ -64,7 +64,7 @@ std::optional<at::Tensor> result_on_like(const Making& making, const at::Tensor&
 
 std::unique_ptr<Step> make_aten(Making& making) {
   making.made_form = Form::tensor;
-  Instruction call = making.instruction;
+  Instruction call = making.outside;
   // Of other strides than the operators one by one would give, which view may not take.
   if (call.op.name == "aten::view") call.op = {"aten::reshape", ""};
   if (call.op.name == "aten::view_as") call.op = {"aten::reshape_as", ""};

@@ -86,7 +86,8 @@ std::unique_ptr<Step> make_contraction(Making& making) {
     pixels = {in.sizes[0], rank > 3 ? in.sizes[rank - 2] : 1, in.sizes[rank - 1], in.pixel_stride() ? in.pixel_stride() : in.sizes[1]};
     if (rank > 4) pixels.frames = in.sizes[2];
   }
-  if (result.sizes() != at::IntArrayRef(contraction_sizes(making.registers[x], spec))) return nullptr;  // an operand of the chain enlarges it
+  const at::Tensor like = at::empty(in.sizes, spec.weight.options().device(at::kMeta));
+  if (result.sizes() != at::IntArrayRef(contraction_sizes(like, spec))) return nullptr;  // an operand of the chain enlarges it
   CallShape shape{in.sizes, CallShape::Layout::region};
   const Trial* const trial = Trial::current();
   std::optional<Way> way = trial && trial->asked ? trial->asked : contraction->choice(shape);

@@ -158,7 +158,8 @@ def weight_bytes(fused: torch.jit.ScriptModule) -> dict[str, int]:
     """What the module holds of the weights of its fused operators: {"dense": bytes, "packed": bytes}.
 
     Dense until a kernel packs them for this machine (warmup, or the first call), then packed; both where an operator of torch needs the dense form
-    at every call, as for derivatives and other dtypes. The packed form of a 3x3 convolution that runs Winograd's way is 25/9 of the dense one.
+    at every call, as for derivatives and other dtypes. The packed form of a 3x3 convolution that runs Winograd's way is 25/9 of the dense one, of
+    bfloat16, which runs that way in float32, 41/9.
     """
     return _C.weight_bytes(_scripted(fused)._c)
 

@@ -38,31 +38,52 @@ struct Constant {
 constexpr int kNear = 8;
 constexpr int far_ahead(int m) { return m == 1 ? 128 : 256 / m; }
 
-template <int M, int N>
+// Steps of depth that one element of the panel holds, and each of them.
+constexpr int steps_in(const float*) { return 1; }
+constexpr int steps_in(const Bfloat16Pair*) { return 2; }
+template <int I>
+inline Vector step_of(const float* p) {
+  return load(p);
+}
+template <int I>
+inline Vector step_of(const Bfloat16Pair* p) {
+  return I ? second_of(load(p)) : first_of(load(p));
+}
+
+template <typename Weight, int M, int N>
 void multiply(const Tile& t, float* c, std::int64_t c_stride, const float* added, std::int64_t added_stride, const Step* bounds) {
   // Each part is a sum of its own, so that rounding grows with the length of a part and not with that of the whole.
   Vector sum[M][N] = {};
   const auto add_products = [&](auto fetch) {
-    constexpr int kAhead = (fetch.value == Fetch::ahead ? far_ahead(M) : kNear) * kMostVectors * kLanes;
-    const float* w = t.weights;
-    const float* next = t.prefetch;
+    constexpr int kSteps = steps_in(static_cast<const Weight*>(nullptr));
+    constexpr int kAhead = (fetch.value == Fetch::ahead ? far_ahead(M) : kNear) * kMostVectors * kLanes / kSteps;
+    const Weight* w = static_cast<const Weight*>(t.weights);
+    const char* next = static_cast<const char*>(t.prefetch);
     for (std::int64_t tap = 0; tap < t.taps; ++tap) {
       const float* row[M];
       FUSIBLE_UNROLL for (int m = 0; m < M; ++m) row[m] = t.rows[tap * t.tap_stride + m] + t.offset;
-      for (std::int64_t k = 0; k < t.depth; ++k) {
+      for (std::int64_t k = 0; k < t.depth; k += kSteps) {
         Vector b[N];
         FUSIBLE_UNROLL for (int n = 0; n < N; ++n) {
-          b[n] = load(w + n * kLanes);
+          b[n] = step_of<0>(w + n * kLanes);
           if constexpr (fetch.value != Fetch::nothing) __builtin_prefetch(w + n * kLanes + kAhead);
         }
         if constexpr (fetch.value == Fetch::next) {
           __builtin_prefetch(next, 0, 2);
-          next += t.prefetch_stride;
+          next += kSteps * t.prefetch_stride;
         }
+        [[maybe_unused]] const Weight* const before_stepping = w;
         w += t.weight_stride;
         FUSIBLE_UNROLL for (int m = 0; m < M; ++m) {
           const Vector a = splat(row[m][k]);
           FUSIBLE_UNROLL for (int n = 0; n < N; ++n) sum[m][n] += a * b[n];
+        }
+        if constexpr (kSteps == 2) {
+          FUSIBLE_UNROLL for (int n = 0; n < N; ++n) b[n] = step_of<1>(before_stepping + n * kLanes);
+          FUSIBLE_UNROLL for (int m = 0; m < M; ++m) {
+            const Vector a = splat(row[m][k + 1]);
+            FUSIBLE_UNROLL for (int n = 0; n < N; ++n) sum[m][n] += a * b[n];
+          }
         }
       }
     }
@@ -92,12 +113,13 @@ void multiply(const Tile& t, float* c, std::int64_t c_stride, const float* added
 
 using Multiply = void (*)(const Tile&, float*, std::int64_t, const float*, std::int64_t, const Step*);
 
+template <typename Weight>
 struct Multiplies {
   Multiply of[kMostVectors + 1][kMostRows + 1] = {};
 
   template <int M, int N>
   constexpr void fill() {
-    of[N][M] = multiply<M, N>;
+    of[N][M] = multiply<Weight, M, N>;
     if constexpr (M < most_rows(N))
       fill<M + 1, N>();
     else if constexpr (N < kMostVectors)
@@ -105,19 +127,21 @@ struct Multiplies {
   }
   constexpr Multiplies() { fill<1, 1>(); }
 };
-constexpr Multiplies kMultiplies;
+constexpr Multiplies<float> kMultiplies;
+constexpr Multiplies<Bfloat16Pair> kBfloat16Multiplies;
 
 // The chain's head (an addend of the tile's own shape, bounds) is taken in registers, the rest on the stored tile.
 void run_tile(const Tile& t) {
   const std::int64_t width = static_cast<std::int64_t>(t.vectors) * kLanes;
+  const Multiply multiply = t.bfloat16 ? kBfloat16Multiplies.of[t.vectors][t.m] : kMultiplies.of[t.vectors][t.m];
   if (t.columns < width) {
     float scratch[kMostRows * kMostVectors * kLanes];
-    kMultiplies.of[t.vectors][t.m](t, scratch, width, nullptr, 0, nullptr);
+    multiply(t, scratch, width, nullptr, 0, nullptr);
     run_chain(scratch, width, t.m, t.columns, t.chain, t.steps, t.image, t.row, t.channel);
     for (std::int32_t m = 0; m < t.m; ++m) __builtin_memcpy(t.c + m * t.c_stride, scratch + m * width, t.columns * sizeof(float));
     return;
   }
-  if (!t.finish) return kMultiplies.of[t.vectors][t.m](t, t.c, t.c_stride, nullptr, 0, nullptr);
+  if (!t.finish) return multiply(t, t.c, t.c_stride, nullptr, 0, nullptr);
   const Step* step = t.chain;
   const Step* const end = t.chain + t.steps;
   const float* added = nullptr;
@@ -128,7 +152,7 @@ void run_tile(const Tile& t) {
     ++step;
   }
   const Step* bounds = step < end && step->kind == StepKind::clamp ? step++ : nullptr;
-  kMultiplies.of[t.vectors][t.m](t, t.c, t.c_stride, added, added_stride, bounds);
+  multiply(t, t.c, t.c_stride, added, added_stride, bounds);
   run_chain(t.c, t.c_stride, t.m, width, step, static_cast<std::int32_t>(end - step), t.image, t.row, t.channel);
 }
 

@@ -19,6 +19,15 @@ inline Vector load(const float* p) { return *reinterpret_cast<const Vector*>(p);
 inline void store(float* p, Vector v) { *reinterpret_cast<Vector*>(p) = v; }
 inline Vector splat(float x) { return x - Vector{}; }
 
+// Two steps of depth of a bfloat16 weight, the first one in the lower half. A bfloat16 is the upper half of a float (A Study of BFLOAT16 for Deep
+// Learning Training, Kalamkar et al., 2019), so widening rounds nothing.
+struct Bfloat16Pair {
+  std::uint32_t bits;
+};
+inline Integers load(const Bfloat16Pair* p) { return *reinterpret_cast<const Integers*>(p); }
+inline Vector first_of(Integers pairs) { return reinterpret_cast<Vector>(pairs << 16); }
+inline Vector second_of(Integers pairs) { return reinterpret_cast<Vector>(pairs & static_cast<std::int32_t>(0xffff0000)); }
+
 // The first n of kLanes; nothing behind them is read or written, the rest of the vector is 0.
 #if FUSIBLE_LANES == 16
 inline __mmask16 first(std::int64_t n) { return static_cast<__mmask16>((1u << n) - 1); }
