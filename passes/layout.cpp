@@ -32,6 +32,15 @@ bool is_image(const Value* value) {
   return value->type()->kind() == c10::TypeKind::TensorType && kind != prim::Constant && kind != prim::GetAttr;
 }
 
+// Whether an operand on the left may tell a layout of its own: its strides come first. Along one dimension alone it tells none.
+bool decides_layout(const Value* value) {
+  if (is_image(value) || value->type()->kind() != c10::TypeKind::TensorType) return false;
+  const auto constant = torch::jit::toIValue(value);
+  if (!constant || !constant->isTensor()) return true;
+  const auto sizes = constant->toTensor().sizes();
+  return std::count_if(sizes.begin(), sizes.end(), [](std::int64_t size) { return size > 1; }) > 1;
+}
+
 struct Run {
   std::vector<Node*> nodes;
   int convolutions = 0;
@@ -82,6 +91,7 @@ class Layout {
       if (node->input(0)->node()->kind() != prim::ListConstruct || !dim || !dim->isInt() || dim->toInt() != 1) return {};
       return node->input(0)->node()->inputs().vec();
     }
+    if (count == 2 && decides_layout(node->input(0))) return {};
     std::vector<Value*> all;
     for (std::size_t i = 0; i < count; ++i) {
       if (is_image(node->input(i))) all.push_back(node->input(i));

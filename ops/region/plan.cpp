@@ -274,7 +274,7 @@ at::Tensor Frame::tensor(std::int64_t reg) {
 at::Tensor Frame::narrow_tensor(std::int64_t reg) {
   if (held_[reg].defined() && is_narrow(held_[reg])) return held_[reg];
   const at::Tensor wide = tensor(reg);
-  return plan_.is_narrow() && wide.scalar_type() == at::kFloat ? wide.to(plan_.dtype_) : wide;
+  return plan_.is_narrow() && wide.scalar_type() == at::kFloat ? at::empty(wide.sizes(), wide.options().dtype(plan_.dtype_)).copy_(wide) : wide;
 }
 
 }  // namespace fusible

@@ -104,7 +104,8 @@ class Frame {
   float* write_pixels(std::int64_t reg, std::int64_t& pixel_stride);
   // The register as a tensor with its logical shape, widened.
   at::Tensor tensor(std::int64_t reg);
-  // What the operator would find in the register.
+  // What the operator would find in the register; contiguous where it is narrowed: oneDNN's convolutions of bfloat16 in channels_last spread a NaN to
+  // results that do not read it.
   at::Tensor narrow_tensor(std::int64_t reg);
   void hold(std::int64_t reg, at::Tensor tensor) { held_[reg] = std::move(tensor); }
   void drop(std::int64_t reg) { held_[reg] = at::Tensor(); }

@@ -22,10 +22,11 @@ class OperatorStep : public Step {
   void run(Frame& frame) const override {
     std::vector<at::Tensor> operands;
     for (std::int64_t r : operands_) operands.push_back(frame.narrow_tensor(r));
-    // In the layout that the loop nests would read: channels_last images, dense matrices.
-    const Form form = contraction_->spec().kind == Contraction::linear ? Form::dense : Form::nhwc;
-    const at::Tensor x = at::from_blob(const_cast<float*>(frame.read(x_, form)), shape_.sizes, strides_in(shape_.sizes, form), at::TensorOptions(at::kFloat));
     const ContractionSpec& spec = contraction_->spec();
+    // In the layout that the loop nests would read: channels_last images, dense matrices. bfloat16 as Frame::narrow_tensor has it.
+    const bool narrow = spec.weight.scalar_type() != at::kFloat;
+    const Form form = spec.kind == Contraction::linear || narrow ? Form::dense : Form::nhwc;
+    const at::Tensor x = at::from_blob(const_cast<float*>(frame.read(x_, form)), shape_.sizes, strides_in(shape_.sizes, form), at::TensorOptions(at::kFloat));
     frame.hold(y_, forward_by(way_, x.to(spec.weight.scalar_type()), spec, contraction_.get(), post_ops_, operands));
   }
 

@@ -53,8 +53,17 @@ bool forward_tuple(Node* node) {
   return false;
 }
 
+bool lies_in_loop(const Node* node) {
+  for (node = node->owningBlock()->owningNode(); node; node = node->owningBlock()->owningNode())
+    if (node->kind() == prim::Loop) return true;
+  return false;
+}
+
 bool forward_transparent(Node* node, const patterns::Matcher& matcher) {
   if (node->outputs().size() != 1 || !node->kind().is_aten()) return false;
+  // The executor keeps a loop that writes, read or not, and with it what raises before it.
+  const auto* schema = node->maybeSchema();
+  if (schema && schema->is_mutable() && lies_in_loop(node)) return false;
   static const patterns::ConstantOf constant = [](const Value* value) -> const c10::IValue* {
     thread_local c10::IValue held;
     auto found = torch::jit::toIValue(value);

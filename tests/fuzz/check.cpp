@@ -75,6 +75,12 @@ torch::jit::Module without_dead_code(Program program) {
   return module;
 }
 
+bool is_bfloat16(const Program& program) {
+  const auto is = [](const TensorSpec& t) { return t.dtype != "float32" && t.dtype != "float64" && t.dtype != "float16"; };
+  return epsilon_of(program) > 2e-3 && std::all_of(program.attributes.begin(), program.attributes.end(), [&](const auto& a) { return is(a.tensor); }) &&
+         std::all_of(program.calls.begin(), program.calls.end(), [&](const auto& call) { return std::all_of(call.begin(), call.end(), is); });
+}
+
 // As ATen computes it where oneDNN does not take part, which depends on layouts: oneDNN's gelu makes NaN of +inf, ATen's own keeps it.
 Session without_onednn(const std::function<Session()>& session) {
   at::globalContext().setUserEnabledMkldnn(false);
@@ -95,13 +101,17 @@ std::string differs_from_original(const Program& program, const Session& expecte
   auto why = differ(expected, found, tolerance);
   if (why.empty()) return why;
   if (differ(run(without_dead_code(program), program), found, tolerance).empty()) return "";
-  if (differ(without_onednn([&] { return run(build(program), program); }), found, tolerance).empty()) return "";
+  // oneDNN's convolutions of bfloat16 spread NaN, and whether padding is multiplied by an infinity is each implementation's own.
+  if (is_bfloat16(program) && differ(run(build(program), program, As::float32), found, tolerance).empty()) return "";
+  const Session by_aten = without_onednn([&] { return run(build(program), program); });
+  if (differ(by_aten, found, tolerance).empty()) return "";
   const torch::jit::GraphOptimizerEnabledGuard operator_by_operator(false);
   const auto plain = run(build(program), program);
   Tolerance by_operator{.epsilon = tolerance.epsilon, .references = {run(build(program), program, As::float64)}};
   for (int i = 0; i < kPerturbed; ++i) by_operator.references.push_back(run(build(program), program, As::perturbed, i));
   if (differ(plain, found, by_operator).empty() || differ(run(without_dead_code(program), program), found, by_operator).empty()) return "";
-  // Of dead code that raises for some calls the executor drops all or nothing, and may drop less of the fused one.
+  // Each call by itself: of dead code that raises for some calls the executor may drop less in the fused module, and layouts, which decide whether
+  // oneDNN takes part, depend on the call.
   for (std::size_t i = 0; i < found.size(); ++i) {
     const auto at = [&](const Session& session) { return Session{session[i]}; };
     const auto differs = [&](const Session& accepted, const Tolerance& all) {
@@ -109,7 +119,7 @@ std::string differs_from_original(const Program& program, const Session& expecte
       for (const Session& reference : all.references) one.references.push_back(at(reference));
       return !differ(at(accepted), at(found), one).empty();
     };
-    if (differs(expected, tolerance) && differs(plain, by_operator)) return why;
+    if (differs(expected, tolerance) && differs(plain, by_operator) && differs(by_aten, tolerance)) return why;
   }
   return "";
 }

@@ -128,6 +128,10 @@ void Generator::left_step(const Cell& cell) {
   const Variable v = current();
   const std::string between = "y" + std::to_string(counter_++);
   std::string value = v.name;
+  if (cell.step == "div" && cell.code == "FUS205") {  // what is divided by is kept from 0, whose sign and last bits are nobody's promise
+    assign("torch.hardtanh(" + v.name + ", 0.5, 2)", v.shapes);
+    value = current().name;
+  }
   if (cell.code == "FUS101") value = "torch.relu(" + v.name + ")";
   if (cell.code == "FUS102") value = random_.pick<std::string>({"torch.cumsum(V, 0)", "torch.roll(V, 1)", "torch.softmax(V, -1)"});
   if (cell.code == "FUS204") value = random_.pick<std::string>({"V.reshape(V.shape)", "V.view(V.shape)", "V.expand(V.shape)"});

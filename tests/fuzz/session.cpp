@@ -36,7 +36,7 @@ class Disguise {
   at::Tensor operator()(const at::Tensor& t) {
     if (as_ == As::given || !t.defined() || !t.is_floating_point()) return t;
     auto& changed = done_[t.unsafeGetTensorImpl()];
-    if (!changed.defined()) changed = as_ == As::float64 ? t.detach().to(at::kDouble) : perturbed(t.detach());
+    if (!changed.defined()) changed = as_ == As::perturbed ? perturbed(t.detach()) : t.detach().to(as_ == As::float64 ? at::kDouble : at::kFloat);
     return changed;
   }
 
@@ -67,6 +67,26 @@ class Disguise {
   Random random_;
   std::map<const void*, at::Tensor> done_;
 };
+
+// Float tensors in bfloat16, whatever holds them.
+IValue narrowed(const IValue& value) {
+  if (value.isTensor()) return value.toTensor().scalar_type() == at::kFloat ? value.toTensor().to(at::kBFloat16) : value;
+  if (value.isTuple()) {
+    std::vector<IValue> elements;
+    for (const IValue& element : value.toTupleRef().elements()) elements.push_back(narrowed(element));
+    return c10::ivalue::Tuple::create(std::move(elements));
+  }
+  if (value.isList()) {
+    c10::impl::GenericList list(value.toList().elementType());
+    for (const IValue& element : value.toListRef()) list.push_back(narrowed(element));
+    return list;
+  }
+  if (!value.isGenericDict()) return value;
+  const auto dict = value.toGenericDict();
+  c10::impl::GenericDict all(dict.keyType(), dict.valueType());
+  for (const auto& item : dict) all.insert(item.key(), narrowed(item.value()));
+  return all;
+}
 
 // Outputs may share memory with attributes that later calls write.
 IValue snapshot(const IValue& value) { return value.deepcopy(); }
@@ -213,6 +233,11 @@ Session run(torch::jit::Module module, const Program& program, As as, std::uint6
     }
   }
   if (module.find_method("state")) session.push_back(called([&](std::vector<IValue>&) { return module.run_method("state"); }, {}));
+  if (as != As::float32) return session;
+  for (Outcome& outcome : session) {
+    outcome.output = narrowed(outcome.output);
+    for (IValue& input : outcome.inputs) input = narrowed(input);
+  }
   return session;
 }
 

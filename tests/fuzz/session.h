@@ -20,7 +20,8 @@ struct Outcome {
 
 // Every call of the program in order, the first one three times, then method `state` when there is one.
 using Session = std::vector<Outcome>;
-enum class As { given, float64, perturbed };  // perturbed: every float of attributes and inputs off by one rounding, up, down or not
+// perturbed: every float of attributes and inputs off by one rounding, up, down or not. float32: of a program of bfloat16, with results rounded.
+enum class As { given, float64, perturbed, float32 };
 Session run(torch::jit::Module module, const Program& program, As as = As::given, std::uint64_t seed = 0);
 
 struct Tolerance {

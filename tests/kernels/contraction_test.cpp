@@ -356,8 +356,11 @@ TEST(Contraction, DtypesThatDifferAreLeftToAten) {
   const auto wide = make_packed(spec), narrow = make_packed(in_bfloat16(spec));
   EXPECT_FALSE(try_panels(x.to(at::kBFloat16), wide->spec(), wide.get(), {}, {}, y));
   EXPECT_FALSE(try_panels(x, narrow->spec(), narrow.get(), {}, {}, y));
-  EXPECT_FALSE(try_panels(x.to(at::kBFloat16), narrow->spec(), narrow.get(), parse_post_ops("add"), {at::randn({2, 24, 9, 9})}, y));
+  EXPECT_FALSE(try_panels(x.to(at::kBFloat16), narrow->spec(), narrow.get(), parse_post_ops("add"), {at::randn({24, 1, 1})}, y));
   EXPECT_TRUE(try_panels(x.to(at::kBFloat16), narrow->spec(), narrow.get(), parse_post_ops("add"), {at::randn({24, 1, 1}, at::kBFloat16)}, y));
+  ContractionSpec mixed = in_bfloat16(spec);
+  mixed.bias = spec.bias;
+  EXPECT_FALSE(kernels::PackedWeights::takes(mixed));
 }
 
 TEST(Contraction, PlanarImagesOfFewChannels) {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "ops/region/region.h"
+#include "ops/region/shapes.h"
 
 namespace fusible {
 namespace {
@@ -127,6 +128,8 @@ TEST(Bfloat16, EncoderGivesWhatTheInstructionsGive) {
 }
 
 TEST(Bfloat16, StepsAreThoseOfFloat32) {
+  const at::Tensor tokens = at::randn({2, 12, 64});
+  EXPECT_EQ(encoder(at::kBFloat16)->explain({tokens.to(at::kBFloat16)}), encoder(at::kFloat)->explain({tokens}));
   const at::Tensor x = at::randn({2, 3, 37, 41});
   const auto narrow = network(at::kBFloat16)->explain({x.to(at::kBFloat16)}), wide = network(at::kFloat)->explain({x});
   EXPECT_EQ(narrow, wide);
@@ -147,13 +150,15 @@ TEST(Bfloat16, MixedDtypesGiveWhatTheOperatorsGive) {
 
 // The shapes of a classifier are inferred, not seen: its dtypes are asked for, too.
 TEST(Bfloat16, InputsOfAnotherDtypeThanTheWeightsRaise) {
-  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16, at::kDouble}) {
     Builder b;
     b.dtype = dtype;
     const auto x = b.input();
     b.output(b.fused("fusible::linear", b.fused("fusible::linear", x, linear(32, 48), "relu"), linear(48, 7)));
     const auto region = b.finish();
     const at::Tensor rows = at::randn({6, 32}, dtype);
+    std::vector<at::Tensor> seen;
+    EXPECT_EQ(infer_shapes(*region, {rows}, seen), dtype != at::kDouble);
     EXPECT_EQ(region->run({rows})[0].scalar_type(), dtype);
     for (const at::ScalarType other : {at::kFloat, at::kBFloat16, at::kDouble, at::kHalf})
       if (other != dtype) EXPECT_THROW(region->run({rows.to(other)}), c10::Error) << dtype << " " << other;
