@@ -25,23 +25,20 @@ double match_ms(const Matcher& matcher, const Workload& work, int repeats) {
   return least;
 }
 
-// The target is 1.2 (bench/matcher_bench measures it); the slack is for a shared machine.
+// What a shared cache adds is a factor of two or three, what a worse law adds is a power: the bounds lie between.
+
+// Rules that were tried one by one would cost 50 times as much. bench/matcher_bench measures the target, 1.2.
 TEST(Cost, AThousandPatternsCostAsTwentyDo) {
-  auto work = make_workload(50000);
+  auto work = make_workload(5000);
   Matcher few(make_rules(20)), many(make_rules(1000));
-  double ratio = 1e9;
-  for (int attempt = 0; attempt < 10 && ratio > 1.5; ++attempt) ratio = std::min(ratio, match_ms(many, work, 15) / match_ms(few, work, 15));
-  EXPECT_LE(ratio, 1.5);
+  EXPECT_LE(match_ms(many, work, 50) / match_ms(few, work, 50), 5);
 }
 
-// Four times the nodes; quadratic would be 16. A node costs up to three times less where the graph fits a cache that nobody else uses.
+// Forty times the nodes: a quadratic law would give 1600, caches that no longer hold the graph give up to 4 times 40.
 TEST(Cost, IsLinearInTheNumberOfNodes) {
-  auto small = make_workload(50000), large = make_workload(200000);
+  auto small = make_workload(5000), large = make_workload(200000);
   Matcher matcher(make_rules(100));
-  double ratio = 1e9;
-  for (int attempt = 0; attempt < 5 && ratio > 10; ++attempt)
-    ratio = std::min(ratio, match_ms(matcher, large, 5) / match_ms(matcher, small, 7));
-  EXPECT_LE(ratio, 10);
+  EXPECT_LE(match_ms(matcher, large, 3) / match_ms(matcher, small, 50), 400);
 }
 
 }  // namespace
