@@ -2,17 +2,18 @@
 
 #include <limits>
 
-#include "ops/kernels/isa.h"
+#include "ops/kernels/packed_weights.h"
 
 namespace fusible {
 
-// Ratio loop nests / ATen inside of a region, AMD EPYC with AVX-512, 1 thread: 8 channels per group 1.24 at 2^20.8 and 1.84 at 2^23.8, 16 channels
-// 0.60 at 2^20.8 and 1.17 at 2^23.8, 24 channels 0.64 at 2^22.3 and 0.80 at 2^23.6: a tile of less than one vector, or of one, leaves lanes or registers idle.
-// Of images, as measured.
+// Where a group's output channels leave lanes or registers idle: ratio loop nests / ATen inside of a region, AMD EPYC with AVX-512, 1 thread: 8
+// channels per group 1.24 at 2^20.8 and 1.84 at 2^23.8, 16 channels 0.60 at 2^20.8 and 1.17 at 2^23.8. Three taps wide, vectors hold several groups:
+// 0.36 to 1.02 (4 to 40 channels, Xeon with AVX-512). Of images, as measured.
 std::int64_t most_for_panels(const ContractionSpec& spec) {
   const std::int64_t out = spec.out_channels() / spec.groups, lanes = kernels::isa().lanes;
   const bool images = spec.kind == Contraction::conv && spec.spatial_dims() == 2;
-  if (!images || spec.groups == 1 || (out == 1 && spec.weight.size(1) == 1) || out > lanes) return std::numeric_limits<std::int64_t>::max();
+  const bool fills = out > lanes || (out == 1 && spec.weight.size(1) == 1) || kernels::PackedWeights::takes_grouped_lines(spec);
+  if (!images || spec.groups == 1 || fills) return std::numeric_limits<std::int64_t>::max();
   return out < lanes ? 1 << 20 : 1 << 23;
 }
 

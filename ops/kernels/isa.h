@@ -94,6 +94,31 @@ struct DepthwiseLine {
   std::int64_t image, row, channel;  // of c[0][0], for the chain's operands
 };
 
+// How the lanes of a vector of output channels, which may belong to several groups, get one input channel each.
+enum class Spread : std::int32_t {
+  one_group,   // all lanes belong to one
+  two_groups,  // the first `lanes` to one, the others to the next
+  within,      // each lane reads one of the lanes of its own group: groups of a power of two of channels, in as out
+};
+
+// Neighbours in a line of a convolution in groups, three taps wide, one vector of channels: c[m][channel] = chain(bias + sum over lines, depth and
+// taps of pixels[line][m * stride + tap][offset + depth, of the lane's group] * weights[line][depth][tap][lane]). Kernel rows outside of the
+// image are left out, pixels beside it are zeros.
+struct GroupedLine {
+  const float* const* pixels;  // [lines][line_stride]
+  std::int64_t line_stride, lines, stride;
+  std::int64_t depth, offset;  // input channels of a group; the first one of the first lane's group
+  const float* weights;
+  const float* bias;
+  Spread spread;
+  std::int32_t lanes;
+  float* c;
+  std::int64_t c_stride, count;  // results
+  std::int32_t columns, steps;   // the last vector may be cut
+  const Step* chain;
+  std::int64_t image, row, channel;  // of c[0][0], for the chain's operands
+};
+
 // c[channel] = max, or scale * sum, over taps of rows[tap][channel].
 struct PoolTile {
   const float* const* rows;
@@ -149,6 +174,7 @@ struct Isa {
   void (*depthwise)(const DepthwiseTile&);
   bool (*has_line)(std::int64_t kernel_width, std::int64_t stride);  // whether depthwise_line takes them
   void (*depthwise_line)(const DepthwiseLine&);
+  void (*grouped_line)(const GroupedLine&);
   void (*pool)(const PoolTile&);
   // The chain on rows [row, row + m) of dense memory, `channels` wide, in place.
   void (*chain)(float* c, std::int64_t c_stride, std::int64_t m, std::int64_t channels, const Step* chain, std::int32_t steps,

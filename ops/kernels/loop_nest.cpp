@@ -277,8 +277,8 @@ const float* PackedWeights::laid_out(const float* x, const Pixels& pixels, float
 
 void PackedWeights::run(const float* x, const Pixels& pixels, float* y, std::int64_t y_stride, const std::vector<Step>& chain,
                         bool rows_collapse, float* scratch) const {
-  // A task of a depthwise kernel or of a residue class has lines of one image, by whose number operands are found.
-  const bool one = (rows_collapse || pixels.images == 1) && !depthwise_ && phases_.size() == 1;
+  // A task of a depthwise or grouped kernel or of a residue class has lines of one image, by whose number operands are found.
+  const bool one = (rows_collapse || pixels.images == 1) && !depthwise_ && !grouped_ && phases_.size() == 1;
   const bool alike = std::all_of(chain.begin(), chain.end(), [](const Step& step) { return !step.image_stride && !step.row_stride; });
   Job job = job_of(laid_out(x, pixels, scratch), one || alike ? with_frames_as_images(pixels) : pixels, y, y_stride, chain);
   if (one)
@@ -286,7 +286,7 @@ void PackedWeights::run(const float* x, const Pixels& pixels, float* y, std::int
   else
     job.images = job.out.images;
   if (takes_winograd(job.out) && run_winograd(job, scratch)) return;
-  depthwise_ ? run_depthwise(job) : run_panels(job);
+  depthwise_ ? run_depthwise(job) : grouped_ ? run_grouped(job) : run_panels(job);
 }
 
 std::int64_t PackedWeights::lines_spanned(std::int64_t lines) const {
@@ -305,6 +305,7 @@ void PackedWeights::run_lines(const float* x, std::int64_t x_line, const Pixels&
   job.y_row = lines.begin * job.out.width;
   job.chain_image = image;
   if (depthwise_) return run_depthwise_lines(job, 0, lines.begin, lines.end);
+  if (grouped_) return run_grouped_lines(job, 0, lines, 0, vectors());
   const std::int64_t rows = lines.end * job.out.width - job.y_row, chunks = divide_up(rows, chunk_rows(job));
   for (std::int64_t piece = 0; piece < chunks; ++piece)
     for (std::int64_t panel = 0; panel < groups_ * panels(); ++panel)

@@ -33,7 +33,7 @@ bool PackedWeights::takes(const ContractionSpec& spec) {
   const std::int64_t other = w.size(0) / spec.groups;
   // On one thread ATen runs a kernel of 1x1 group by group, and lays out one pixel of one channel as it runs.
   const bool one_tap = w.numel() == w.size(0) * w.size(1);
-  return (w.size(1) == 1 && other == 1 && !one_tap) || (w.size(1) >= 8 && other >= 8);
+  return (w.size(1) == 1 && other == 1 && !one_tap) || (w.size(1) >= 8 && other >= 8) || takes_grouped_lines(spec);
 }
 
 PackedWeights::PackedWeights(const ContractionSpec& spec, std::shared_ptr<WeightValues> values)
@@ -64,19 +64,22 @@ PackedWeights::PackedWeights(const ContractionSpec& spec, std::shared_ptr<Weight
   const std::int64_t vectors = (out_ + isa().lanes - 1) / isa().lanes, count = (vectors + isa().vectors - 1) / isa().vectors;
   panel_ = (vectors + count - 1) / count * isa().lanes;
   depthwise_ = groups_ > 1 && in_ == 1 && out_ == 1;
+  grouped_ = takes_grouped_lines(spec);
   // 8: a tap's depth below which its pointers cost more than its products.
   padded_copy_ = groups_ == 1 && in_ < 8 && kernel_[2] > 1 && dilation_[2] == 1 && !transposed_;
   frames_apart_ = kernel_[0] == 1 && stride_[0] == 1 && !padding_[0] && !padding_end_[0] && !output_padding_[0];
   find_phases();
-  pairs_ = dtype_ == at::kBFloat16 && !depthwise_ && !padded_copy_ && in_ % 2 == 0;
+  pairs_ = dtype_ == at::kBFloat16 && !depthwise_ && !grouped_ && !padded_copy_ && in_ % 2 == 0;
   weight_size_ = pairs_ ? 2 : 4;
   group_weights_ = round_up(out_, isa().lanes) * depth();
-  const std::int64_t padded = depthwise_ ? round_up(groups_, panel_) : groups_ * round_up(out_, panel_);
+  // One run of channels, whatever group they belong to, or each group's from a panel's beginning.
+  const bool across = depthwise_ || grouped_;
+  const std::int64_t padded = across ? round_up(out_channels(), panel_) : groups_ * round_up(out_, panel_);
   bias_ = at::zeros({padded}, at::kFloat);
   if (spec.bias.defined()) {
     const at::Tensor bias = spec.bias.to(at::kFloat).contiguous();
     const float* from = bias.const_data_ptr<float>();
-    const std::int64_t per_group = depthwise_ ? groups_ : out_;
+    const std::int64_t per_group = across ? out_channels() : out_;
     for (std::int64_t g = 0; g * per_group < bias.numel(); ++g)
       std::copy_n(from + g * per_group, per_group, bias_.mutable_data_ptr<float>() + g * round_up(out_, panel_));
   }
@@ -151,6 +154,8 @@ at::Tensor PackedWeights::pack(const at::Tensor& weight) const {
       for (std::int64_t tap = 0; tap < taps; ++tap) to[tap * stride + c] = from[c * taps + tap_order_[tap]];
     return data;
   }
+  if (grouped_)
+    if constexpr (std::is_same_v<Weight, float>) return pack_grouped(from);
   // Reads past the last panel are prefetches only.
   at::Tensor data = weight_memory(groups_ * group_weights_, pairs_ ? at::kBFloat16 : at::kFloat);
   Weight* const to = data.mutable_data_ptr<Weight>();
@@ -182,6 +187,10 @@ at::Tensor PackedWeights::unpack_as() const {
     const std::int64_t stride = round_up(groups_, panel_);
     for (std::int64_t c = 0; c < groups_; ++c)
       for (std::int64_t tap = 0; tap < taps; ++tap) to[c * taps + tap_order_[tap]] = from[tap * stride + c];
+    return weight;
+  }
+  if (grouped_) {
+    if constexpr (std::is_same_v<Weight, float>) unpack_grouped(packed().const_data_ptr<float>(), to);
     return weight;
   }
   const Weight* const from = packed().const_data_ptr<Weight>();
@@ -229,7 +238,7 @@ bool PackedWeights::is_pointwise() const {
   return taps() == 1 && std::all_of(stride_, stride_ + 3, [](std::int64_t s) { return s == 1; }) && !zeros_.defined() && !padded_copy_;
 }
 
-std::int64_t PackedWeights::weight_bytes() const { return depthwise_ ? 4 * taps() * bias_.numel() : weight_size_ * groups_ * group_weights_; }
+std::int64_t PackedWeights::weight_bytes() const { return depthwise_ || grouped_ ? 4 * depth() * bias_.numel() : weight_size_ * groups_ * group_weights_; }
 
 std::int64_t PackedWeights::laid_out_floats(const Pixels& x) const {
   if (!padded_copy_) return x.rows() * x.pixel_stride;

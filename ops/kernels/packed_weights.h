@@ -44,11 +44,15 @@ struct Phase {
 };
 
 // Panels of isa().vectors * isa().lanes output channels, [group][panel][tap][in][panel width], the taps phase by phase; the last panel of a
-// group is cut to whole vectors. Depthwise: [tap][channels], float32. Zero padding apart this is a permutation of the dense weight.
+// group is cut to whole vectors. Depthwise: [tap][channels], float32; several groups in a
+// vector: [vector][kernel row][in][tap][lanes], float32. Zero padding apart this is a permutation of the dense weight.
 class FUSIBLE_API PackedWeights : public PackedState {
  public:
-  // Whether the loop nests take this contraction: float32 or bfloat16, linear or (transposed) convolution, groups of 8 channels or more or depthwise.
+  // Whether the loop nests take this contraction: float32 or bfloat16, linear or (transposed) convolution, groups of 8 channels or more or depthwise,
+  // or such that a vector holds several (grouped_nest.cpp).
   static bool takes(const ContractionSpec& spec);
+  // Of those, whether vectors of several groups do.
+  static bool takes_grouped_lines(const ContractionSpec& spec);
   // `values` lose their dense form when the panels are made, and are owned by who owns this object, too.
   PackedWeights(const ContractionSpec& spec, std::shared_ptr<WeightValues> values);
   explicit PackedWeights(const ContractionSpec& spec) : PackedWeights(spec, std::make_shared<WeightValues>(spec.weight)) {}
@@ -139,6 +143,14 @@ class FUSIBLE_API PackedWeights : public PackedState {
                           std::int64_t channels) const;
   void run_depthwise_lines(const Job& job, std::int64_t image, std::int64_t begin, std::int64_t end) const;
   void run_depthwise(const Job& job) const;
+  std::int64_t vectors() const;
+  std::int64_t grouped_index(std::int64_t o, std::int64_t line, std::int64_t i, std::int64_t tap) const;
+  template <typename Visit>
+  void for_each_grouped_weight(Visit visit) const;
+  at::Tensor pack_grouped(const float* from) const;
+  void unpack_grouped(const float* from, float* to) const;
+  void run_grouped_lines(const Job& job, std::int64_t image, Lines lines, std::int64_t first, std::int64_t last) const;
+  void run_grouped(const Job& job) const;
 
   std::vector<std::int64_t> shape_;
   at::ScalarType dtype_;
@@ -151,7 +163,7 @@ class FUSIBLE_API PackedWeights : public PackedState {
   std::vector<Phase> phases_;
   std::vector<std::int64_t> tap_order_;  // which dense tap lies at each place of a panel
   std::int64_t panel_ = 0, group_weights_ = 0;
-  bool depthwise_ = false, padded_copy_ = false, transposed_ = false;
+  bool depthwise_ = false, grouped_ = false, padded_copy_ = false, transposed_ = false;
   bool frames_apart_ = true;  // each frame of the result reads one frame of the input: they are images
   std::shared_ptr<WeightValues> values_;
   at::Tensor bias_, zeros_;

@@ -35,6 +35,20 @@ ContractionSpec random_conv(Random& random) {
   return spec;
 }
 
+// Groups of which a vector holds several, or one and a part of the next: three taps wide, as most are.
+ContractionSpec random_grouped(Random& random) {
+  ContractionSpec spec;
+  const std::int64_t in = random.one_of({2, 4, 8, 12, 16, 20, 24, 40}), out = random.in(0, 2) ? in : random.one_of({2, 4, 8, 9, 16, 21, 24, 40});
+  spec.groups = random.one_of({2, 3, 4, 8, 16});
+  const std::int64_t kh = random.one_of({1, 2, 3, 3, 3, 5});
+  spec.weight = at::randn({out * spec.groups, in, kh, 3}) / std::sqrt(static_cast<double>(in * kh * 3));
+  if (random.in(0, 3)) spec.bias = at::randn({out * spec.groups});
+  spec.stride = {random.one_of({1, 1, 2, 3}), random.one_of({1, 1, 2})};
+  spec.padding = {random.in(0, 3), random.in(0, 3)};
+  spec.dilation = {random.one_of({1, 1, 2}), 1};
+  return spec;
+}
+
 at::Tensor by_aten(const at::Tensor& x, const ContractionSpec& s, const PostOps& chain, at::TensorList operands, at::ScalarType dtype) {
   const auto bias = s.bias.defined() ? std::optional(s.bias.to(dtype)) : std::nullopt;
   std::vector<at::Tensor> cast;
@@ -62,12 +76,12 @@ void expect_close(const at::Tensor& y, const at::Tensor& x, const ContractionSpe
   EXPECT_LE(error_of(y, exact), 4 * error_of(single, exact) + ulps * 1.1920929e-7 * largest) << what;
 }
 
-TEST(Contraction, ConvolutionOfRandomShapes) {
+void expect_random_convolutions(ContractionSpec (*make)(Random&), int least) {
   const char* const chains[] = {"", "relu", "add", "add|relu", "hardswish|add|clamp(none, 0.5)", "mul|silu", "gelu(none)|sub|relu6"};
   int taken = 0;
   for (unsigned seed = 0; seed < 150; ++seed) {
     Random random(seed);
-    ContractionSpec spec = random_conv(random);
+    ContractionSpec spec = make(random);
     const at::Tensor x = at::randn({random.one_of({1, 1, 2, 3}), spec.weight.size(1) * spec.groups, random.in(7, 30), random.in(7, 30)})
                              .contiguous(at::MemoryFormat::ChannelsLast);
     const PostOps& chain = parse_post_ops(chains[random.in(0, 6)]);
@@ -102,8 +116,12 @@ TEST(Contraction, ConvolutionOfRandomShapes) {
     }
     at::set_num_threads(threads);
   }
-  EXPECT_GT(taken, 75);
+  EXPECT_GT(taken, least);
 }
+
+TEST(Contraction, ConvolutionOfRandomShapes) { expect_random_convolutions(random_conv, 75); }
+
+TEST(Contraction, ConvolutionInGroupsOfFewChannels) { expect_random_convolutions(random_grouped, 75); }
 
 ContractionSpec three_by_three(std::int64_t in, std::int64_t out, std::int64_t padding) {
   ContractionSpec spec;
@@ -286,10 +304,26 @@ TEST(Contraction, PreluAndBatchNormPerChannel) {
   expect_close(y, x, spec, chain, operands, "prelu, batch_norm");
 }
 
+// A vector's lanes of one group are not another's: what is no number stays in its own.
+TEST(Contraction, NaNStaysInItsGroup) {
+  for (const std::int64_t channels : {2, 4, 8, 12, 24}) {
+    at::manual_seed(static_cast<std::uint64_t>(channels));
+    ContractionSpec spec = three_by_three(channels, channels * 16, 1);
+    spec.groups = 16;
+    at::Tensor x = at::randn({1, channels * 16, 9, 11}).contiguous(at::MemoryFormat::ChannelsLast);
+    for (const std::int64_t group : {0, 1, 6, 15}) x.slice(1, group * channels, group * channels + 1).fill_(std::numeric_limits<float>::quiet_NaN());
+    const auto packed = make_packed(spec);
+    at::Tensor y;
+    ASSERT_TRUE(try_panels(x, packed->spec(), packed.get(), {}, {}, y));
+    EXPECT_TRUE(at::equal(y.isnan(), at::conv2d(x, spec.weight, spec.bias, 1, 1, 1, 16).isnan())) << packed->describe();
+    expect_close(y, x, spec, {}, {}, packed->describe());
+  }
+}
+
 TEST(Contraction, UnpackGivesTheDenseWeightBack) {
   for (unsigned seed = 0; seed < 60; ++seed) {
     Random random(seed);
-    const ContractionSpec spec = random_conv(random);
+    const ContractionSpec spec = seed % 2 ? random_conv(random) : random_grouped(random);
     if (kernels::PackedWeights::takes(spec)) EXPECT_TRUE(at::equal(kernels::PackedWeights(spec).unpack(), spec.weight)) << seed;
   }
 }
@@ -317,7 +351,7 @@ TEST(Contraction, Bfloat16IsRoundedOnce) {
   };
   for (unsigned seed = 0; seed < 120; ++seed) {
     Random random(seed);
-    const ContractionSpec spec = in_bfloat16(random_conv(random));
+    const ContractionSpec spec = in_bfloat16(seed % 4 ? random_conv(random) : random_grouped(random));
     const at::Tensor x = at::randn({random.one_of({1, 2, 3}), spec.weight.size(1) * spec.groups, random.in(7, 30), random.in(7, 30)}, at::kBFloat16)
                              .contiguous(at::MemoryFormat::ChannelsLast);
     try {

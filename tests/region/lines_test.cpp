@@ -96,6 +96,13 @@ TEST(Lines, ResidualsAndGatesMeetTheirRows) {
   expect_bits(layers, image(3, 24, 57, 49), 3);
 }
 
+TEST(Lines, GroupsOfFewChannels) {
+  at::manual_seed(8);
+  for (const std::int64_t groups : {4, 8, 24})
+    for (const std::int64_t stride : {1, 2})
+      expect_bits({conv(32, 96, 1, 1, 0), conv(96, 96, 3, stride, 1, groups), conv(96, 24, 1, 1, 0)}, image(2, 32, 85, 67), 3);
+}
+
 TEST(Lines, MatrixProductsTakeAnyRows) {
   at::manual_seed(3);
   expect_bits({linear(96, 384), linear(384, 96)}, at::randn({2, 40, 33, 96}), 2);

@@ -2,6 +2,7 @@
 
 #include "ops/kernels/simd/cell.h"
 #include "ops/kernels/simd/depthwise.h"
+#include "ops/kernels/simd/grouped.h"
 #include "ops/kernels/simd/rows.h"
 #include "ops/kernels/simd/tile.h"
 #include "ops/kernels/simd/winograd.h"
@@ -18,6 +19,7 @@ const Isa FUSIBLE_TABLE = {
     run_depthwise,
     has_line,
     run_depthwise_line,
+    run_grouped_line,
     run_pool,
     [](float* c, std::int64_t c_stride, std::int64_t m, std::int64_t channels, const Step* chain, std::int32_t steps, std::int64_t image,
        std::int64_t row) { run_chain(c, c_stride, m, channels, chain, steps, image, row, 0); },

@@ -28,11 +28,12 @@ inline Integers load(const Bfloat16Pair* p) { return *reinterpret_cast<const Int
 inline Vector first_of(Integers pairs) { return reinterpret_cast<Vector>(pairs << 16); }
 inline Vector second_of(Integers pairs) { return reinterpret_cast<Vector>(pairs & static_cast<std::int32_t>(0xffff0000)); }
 
-// The first n of kLanes; nothing behind them is read or written, the rest of the vector is 0.
+// The first n of kLanes; nothing behind them is read or written, the rest of the vector is 0. blend: those of a, the rest of b.
 #if FUSIBLE_LANES == 16
 inline __mmask16 first(std::int64_t n) { return static_cast<__mmask16>((1u << n) - 1); }
 inline Vector load_part(const float* p, std::int64_t n) { return Vector(_mm512_maskz_loadu_ps(first(n), p)); }
 inline void store_part(float* p, Vector v, std::int64_t n) { _mm512_mask_storeu_ps(p, first(n), __m512(v)); }
+inline Vector blend(Vector a, Vector b, std::int64_t n) { return Vector(_mm512_mask_mov_ps(__m512(b), first(n), __m512(a))); }
 #elif FUSIBLE_LANES == 8
 inline __m256i first(std::int64_t n) {
   static constexpr std::int32_t kMask[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
@@ -40,6 +41,7 @@ inline __m256i first(std::int64_t n) {
 }
 inline Vector load_part(const float* p, std::int64_t n) { return Vector(_mm256_maskload_ps(p, first(n))); }
 inline void store_part(float* p, Vector v, std::int64_t n) { _mm256_maskstore_ps(p, first(n), __m256(v)); }
+inline Vector blend(Vector a, Vector b, std::int64_t n) { return Vector(_mm256_blendv_ps(__m256(b), __m256(a), _mm256_castsi256_ps(first(n)))); }
 #else
 inline Vector load_part(const float* p, std::int64_t n) {
   Vector v{};
@@ -47,7 +49,14 @@ inline Vector load_part(const float* p, std::int64_t n) {
   return v;
 }
 inline void store_part(float* p, Vector v, std::int64_t n) { __builtin_memcpy(p, &v, n * sizeof(float)); }
+inline Vector blend(Vector a, Vector b, std::int64_t n) {
+  for (int i = 0; i < n; ++i) b[i] = a[i];
+  return b;
+}
 #endif
+
+// Lane l of the result is lane which[l] of x.
+inline Vector pick(Vector x, Integers which) { return __builtin_shuffle(x, which); }
 
 // Keep NaN: where x is NaN the comparison is false and x comes back, which is what the machine's own instructions do with their second
 // operand. The compiler finds them in some places only.
