@@ -114,7 +114,7 @@ _ALL = (
     torchvision("efficientnet_b0"), torchvision("densenet121"), torchvision("googlenet", init_weights=False),
     torchvision("inception_v3", init_weights=False),
     torchvision("shufflenet_v2_x1_0"), torchvision("convnext_tiny"), torchvision("vit_b_16"),
-    segmentation("deeplabv3_resnet50"),
+    torchvision("resnext50_32x4d"), segmentation("deeplabv3_resnet50"),
     timm("regnety_016"), timm("mixer_s32_224"), timm("edgenext_small"),
     transformer("bert", "BertConfig", "BertModel"), transformer("distilbert", "DistilBertConfig", "DistilBertModel"),
     Model("mlp", perceptron, vectors(1024)), Model("lstm", LstmClassifier, vectors(64, 128)),

@@ -28,7 +28,7 @@ from tables import markdown
 
 QUICK = "resnet50,mobilenet_v2,bert,mlp"
 ALL = ("resnet18,resnet50,vgg16,vgg16_bn,mobilenet_v2,mobilenet_v3_large,efficientnet_b0,densenet121,googlenet,inception_v3,shufflenet_v2_x1_0,convnext_tiny,"
-       "vit_b_16,deeplabv3_resnet50,regnety_016,mixer_s32_224,edgenext_small,bert,distilbert,mlp,lstm")
+       "vit_b_16,resnext50_32x4d,deeplabv3_resnet50,regnety_016,mixer_s32_224,edgenext_small,bert,distilbert,mlp,lstm")
 
 
 def arguments():
