@@ -1,0 +1,35 @@
+// Convolutions in groups of few channels: vectors of several groups (ops/kernels/grouped_nest.cpp).
+
+#include "tests/kernels/contractions.h"
+
+namespace fusible {
+namespace {
+
+TEST(Grouped, ConvolutionOfRandomShapes) { expect_random_convolutions(random_grouped, 75); }
+
+// A vector's lanes of one group are not another's: what is no number stays in its own.
+TEST(Grouped, NaNStaysInItsGroup) {
+  for (const std::int64_t channels : {2, 4, 8, 12, 24}) {
+    at::manual_seed(static_cast<std::uint64_t>(channels));
+    ContractionSpec spec = three_by_three(channels, channels * 16, 1);
+    spec.groups = 16;
+    at::Tensor x = at::randn({1, channels * 16, 9, 11}).contiguous(at::MemoryFormat::ChannelsLast);
+    for (const std::int64_t group : {0, 1, 6, 15}) x.slice(1, group * channels, group * channels + 1).fill_(std::numeric_limits<float>::quiet_NaN());
+    const auto packed = make_packed(spec);
+    at::Tensor y;
+    ASSERT_TRUE(try_panels(x, packed->spec(), packed.get(), {}, {}, y));
+    EXPECT_TRUE(at::equal(y.isnan(), at::conv2d(x, spec.weight, spec.bias, 1, 1, 1, 16).isnan())) << packed->describe();
+    expect_close(y, x, spec, {}, {}, packed->describe());
+  }
+}
+
+TEST(Grouped, UnpackGivesTheDenseWeightBack) {
+  for (unsigned seed = 0; seed < 60; ++seed) {
+    Random random(seed);
+    const ContractionSpec spec = random_grouped(random);
+    if (kernels::PackedWeights::takes(spec)) EXPECT_TRUE(at::equal(kernels::PackedWeights(spec).unpack(), spec.weight)) << seed;
+  }
+}
+
+}  // namespace
+}  // namespace fusible
