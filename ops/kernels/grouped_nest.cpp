@@ -61,24 +61,24 @@ void PackedWeights::unpack_grouped(const float* from, float* to) const {
   for_each_grouped_weight([&](std::int64_t dense, std::int64_t packed) { to[dense] = from[packed]; });
 }
 
-// Lines [begin, end) of an image, channels of vectors [first, last).
-void PackedWeights::run_grouped_lines(const Job& job, std::int64_t image, Lines lines, std::int64_t first, std::int64_t last) const {
-  const std::int64_t lanes = isa().lanes, top = lines.begin * stride_[1] - padding_[1], height = lines_spanned(lines.end - lines.begin);
-  const std::int64_t columns = (job.columns - 1) * stride_[2] + kWidth;
-  const float** const pixels = row_pointers(height * columns).data();
+// Columns of lines of an image, channels of vectors [first, last).
+void PackedWeights::run_grouped_lines(const Job& job, std::int64_t image, Lines lines, Lines columns, std::int64_t first, std::int64_t last) const {
+  const std::int64_t lanes = isa().lanes, height = lines_spanned(lines.end - lines.begin), width = (columns.end - columns.begin - 1) * stride_[2] + kWidth;
+  const std::int64_t top = lines.begin * stride_[1] - padding_[1], left = columns.begin * stride_[2] - padding_[2];
+  const float** const pixels = row_pointers(height * width).data();
   for (std::int64_t line = std::max<std::int64_t>(0, -top); line < std::min(height, job.in.height - top); ++line) {
     const float* const x = job.x + (image * job.in.height + top + line - job.x_line) * job.in.width * job.in.pixel_stride;
-    for (std::int64_t column = 0; column < columns; ++column) {
-      const std::int64_t w = column - padding_[2];
-      pixels[line * columns + column] = w >= 0 && w < job.in.width ? x + w * job.in.pixel_stride : zeros_.const_data_ptr<float>();
+    for (std::int64_t column = 0; column < width; ++column) {
+      const std::int64_t w = left + column;
+      pixels[line * width + column] = w >= 0 && w < job.in.width ? x + w * job.in.pixel_stride : zeros_.const_data_ptr<float>();
     }
   }
   GroupedLine t{};
-  t.line_stride = dilation_[1] * columns;
+  t.line_stride = dilation_[1] * width;
   t.stride = stride_[2];
   t.depth = in_;
   t.c_stride = job.y_stride;
-  t.count = job.columns;
+  t.count = columns.end - columns.begin;
   t.chain = job.chain->data();
   t.steps = static_cast<std::int32_t>(job.chain->size());
   t.image = image + job.chain_image;
@@ -95,10 +95,10 @@ void PackedWeights::run_grouped_lines(const Job& job, std::int64_t image, Lines 
       const std::int64_t from = oh * stride_[1] - padding_[1];
       const std::int64_t begin = from < 0 ? divide_up(-from, dilation_[1]) : 0;
       const std::int64_t end = std::clamp<std::int64_t>(divide_up(job.in.height - from, dilation_[1]), begin, kernel_[1]);
-      t.pixels = pixels + (from - top + begin * dilation_[1]) * columns;
+      t.pixels = pixels + (from - top + begin * dilation_[1]) * width;
       t.lines = end - begin;
       t.weights = packed().const_data_ptr<float>() + grouped_index(t.channel, begin, 0, 0);
-      t.row = oh * job.out.width;
+      t.row = oh * job.out.width + columns.begin;
       t.c = job.y + (image * job.rows + t.row - job.y_row) * job.y_stride + t.channel;
       isa().grouped_line(t);
     }
@@ -108,13 +108,15 @@ void PackedWeights::run_grouped_lines(const Job& job, std::int64_t image, Lines 
 void PackedWeights::run_grouped(const Job& job) const {
   packed();
   // Few lines leave a thread less of the other's than few channels do, and weights are read once per chunk of them.
-  constexpr std::int64_t kMostLines = 16;
+  constexpr std::int64_t kMostLines = 16, kMostColumns = 256;
   const std::int64_t threads = at::get_num_threads(), lines = std::clamp<std::int64_t>(divide_up(job.images * job.lines, threads), 1, kMostLines);
-  const std::int64_t chunks = divide_up(job.lines, lines), places = job.images * chunks;
+  const std::int64_t chunks = divide_up(job.lines, lines), pieces = divide_up(job.columns, kMostColumns), places = job.images * chunks * pieces;
   const std::int64_t parts = std::clamp<std::int64_t>(divide_up(4 * threads, places), 1, vectors());
+  const auto share = [](std::int64_t size, std::int64_t i, std::int64_t of) { return Lines{size * i / of, size * (i + 1) / of}; };
   for_each_task(places * parts, [&](std::int64_t i) {
-    const std::int64_t part = i % parts, image = i / parts / chunks, chunk = i / parts % chunks;
-    run_grouped_lines(job, image, {job.lines * chunk / chunks, job.lines * (chunk + 1) / chunks}, vectors() * part / parts, vectors() * (part + 1) / parts);
+    const std::int64_t place = i / parts, chunk = place / pieces;
+    const Lines of_vectors = share(vectors(), i % parts, parts);
+    run_grouped_lines(job, chunk / chunks, share(job.lines, chunk % chunks, chunks), share(job.columns, place % pieces, pieces), of_vectors.begin, of_vectors.end);
   });
 }
 

@@ -305,7 +305,7 @@ void PackedWeights::run_lines(const float* x, std::int64_t x_line, const Pixels&
   job.y_row = lines.begin * job.out.width;
   job.chain_image = image;
   if (depthwise_) return run_depthwise_lines(job, 0, lines.begin, lines.end);
-  if (grouped_) return run_grouped_lines(job, 0, lines, 0, vectors());
+  if (grouped_) return run_grouped_lines(job, 0, lines, {0, job.columns}, 0, vectors());
   const std::int64_t rows = lines.end * job.out.width - job.y_row, chunks = divide_up(rows, chunk_rows(job));
   for (std::int64_t piece = 0; piece < chunks; ++piece)
     for (std::int64_t panel = 0; panel < groups_ * panels(); ++panel)

@@ -26,7 +26,7 @@ struct Pixels {
   std::int64_t rows() const { return frames * height * width; }  // per image
 };
 
-// Lines [begin, end) of one image.
+// Lines [begin, end) of one image, or columns of a line.
 struct Lines {
   std::int64_t begin, end;
 };
@@ -149,7 +149,7 @@ class FUSIBLE_API PackedWeights : public PackedState {
   void for_each_grouped_weight(Visit visit) const;
   at::Tensor pack_grouped(const float* from) const;
   void unpack_grouped(const float* from, float* to) const;
-  void run_grouped_lines(const Job& job, std::int64_t image, Lines lines, std::int64_t first, std::int64_t last) const;
+  void run_grouped_lines(const Job& job, std::int64_t image, Lines lines, Lines columns, std::int64_t first, std::int64_t last) const;
   void run_grouped(const Job& job) const;
 
   std::vector<std::int64_t> shape_;

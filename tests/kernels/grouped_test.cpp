@@ -23,6 +23,25 @@ TEST(Grouped, NaNStaysInItsGroup) {
   }
 }
 
+// Longer ones are taken in pieces: sequences, mostly.
+TEST(Grouped, LinesOfManyColumns) {
+  for (const std::int64_t channels : {4, 8, 24})
+    for (const std::int64_t stride : {1, 2}) {
+      at::manual_seed(static_cast<std::uint64_t>(channels));
+      ContractionSpec spec = three_by_three(channels, channels * 4, 1);
+      spec.weight = spec.weight.slice(2, 0, 1).contiguous();
+      spec.groups = 4;
+      spec.stride = {1, stride};
+      spec.padding = {0, 1};
+      const at::Tensor x = at::randn({2, channels * 4, 1, 1027}).contiguous(at::MemoryFormat::ChannelsLast);
+      const std::vector<at::Tensor> operands = {at::conv2d(x, spec.weight, {}, spec.stride, spec.padding, 1, 4)};
+      const auto packed = make_packed(spec);
+      at::Tensor y;
+      ASSERT_TRUE(try_panels(x, packed->spec(), packed.get(), parse_post_ops("add|silu"), operands, y));
+      expect_close(y, x, spec, parse_post_ops("add|silu"), operands, packed->describe());
+    }
+}
+
 TEST(Grouped, UnpackGivesTheDenseWeightBack) {
   for (unsigned seed = 0; seed < 60; ++seed) {
     Random random(seed);
