@@ -63,10 +63,10 @@ lesser: test-build  ## the suites of kernels, operators and regions, and 200 ran
 	  env $$machine ctest --test-dir $(BUILD) --output-on-failure --parallel $(JOBS) -R '^(kernels|ops|region)[.]' -E 'Conv.MatchesAten' && \
 	  env $$machine $(BUILD)/tests/fuzz/fuzz_graphs --count 200 --minutes 3 2> /dev/null || exit 1; done
 
-sanitize: $(VENV)/ready system-test  ## AddressSanitizer and UndefinedBehaviorSanitizer: kernels, operators, regions, patterns, 200 random modules
+sanitize: $(VENV)/ready system-test  ## AddressSanitizer and UndefinedBehaviorSanitizer: kernels, operators, regions, patterns, load and unload, 200 random modules
 	cmake --preset asan -DPython3_EXECUTABLE=$(CURDIR)/$(PY) > /dev/null
-	cmake --build --preset asan --parallel $(JOBS) --target test_kernels test_ops test_region patterns_test fuzz_graphs
-	$(SANITIZED) ctest --test-dir build/asan --output-on-failure --parallel $(JOBS) -R '^(kernels|ops|region|patterns)[.]' -E 'Conv.MatchesAten|ParserErr|Cost'
+	cmake --build --preset asan --parallel $(JOBS) --target test_kernels test_ops test_region patterns_test share_fused unload_library fuzz_graphs
+	$(SANITIZED) ctest --test-dir build/asan --output-on-failure --parallel $(JOBS) -R '^(kernels|ops|region|patterns)[.]|^load[.](unload|first_calls)' -E 'Conv.MatchesAten|ParserErr|Cost'
 	$(SANITIZED) build/asan/tests/fuzz/fuzz_graphs --count 200 --minutes 10
 
 threads: $(VENV)/ready system-test  ## ThreadSanitizer: first calls beside save, copies and fuse, the JIT pass switched meanwhile, and the load test

@@ -54,7 +54,8 @@ at::Tensor as_if_on_cpu(const at::Tensor& t) {
   return at::from_blob(&nothing, t.sizes(), t.strides(), t.options().device(at::kCPU));
 }
 
-at::MemoryFormat conv_memory_format(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const ContractionSpec& s) {
+// `sizes`: the result's, with as many dimensions as x.
+at::MemoryFormat conv_memory_format(const at::Tensor& x, const at::Tensor& weight, const ContractionSpec& s, at::IntArrayRef sizes) {
   const at::Tensor image = as_if_on_cpu(x), w = as_if_on_cpu(weight);
   // One number stands for every dimension; the height that 1d gets has its own.
   const auto ints = [&](const std::vector<std::int64_t>& list, std::int64_t height) {
@@ -63,7 +64,7 @@ at::MemoryFormat conv_memory_format(const at::Tensor& x, const at::Tensor& weigh
     if (all.size() == 1) all.resize(s.spatial_dims(), all[0]);
     return all;
   };
-  const auto b = bias.defined() ? std::optional(as_if_on_cpu(bias)) : std::nullopt;
+  const auto b = s.bias.defined() ? std::optional(as_if_on_cpu(s.bias)) : std::nullopt;
   const auto stride = ints(s.stride, 1), padding = ints(s.padding, 0), dilation = ints(s.dilation, 1), output_padding = ints(s.output_padding, 0);
   const auto backend = at::native::select_conv_backend(image, w, b, stride, padding, dilation, s.kind == Contraction::conv_transpose,
                                                        output_padding, s.groups, std::nullopt);
@@ -74,7 +75,6 @@ at::MemoryFormat conv_memory_format(const at::Tensor& x, const at::Tensor& weigh
   const at::Tensor of_x = on_meta(image).narrow(1, 0, weight.size(1)).contiguous(image.suggest_memory_format());
   const at::Tensor of_w = on_meta(w).narrow(0, 0, weight.size(0) / s.groups).contiguous(w.suggest_memory_format());
   const auto format = at::native::_determine_backend_memory_format(as_if_on_cpu(of_x), as_if_on_cpu(of_w), backend);
-  const auto sizes = conv_sizes(x, s, true);
   return at::empty({sizes[0], sizes[1] / s.groups, sizes[2], sizes[3]}, of_x.options(), format).suggest_memory_format();
 }
 
@@ -93,18 +93,17 @@ at::Tensor conv_meta(const at::Tensor& x, const ContractionSpec& spec) {
   check_conv_input(x, spec);
   const std::int64_t spatial = spec.spatial_dims();
   const bool batched = x.dim() == spatial + 2;
-  const std::vector<std::int64_t> sizes = conv_sizes(x, spec, batched);
+  std::vector<std::int64_t> sizes = conv_sizes(x, spec, batched);
+  if (!batched) sizes.insert(sizes.begin(), 1);
   if (spatial == 1) {
     const at::Tensor w = on_meta(spec.weight).unsqueeze(2);
     const at::Tensor x4 = (batched ? x : x.unsqueeze(0)).contiguous().unsqueeze(2);
-    const auto format = conv_memory_format(x4, w, spec.bias, spec);
-    const at::Tensor y = at::empty({batched ? sizes[0] : 1, sizes[batched], 1, sizes[batched + 1]}, x.options(), format).squeeze(2);
+    sizes.insert(sizes.begin() + 2, 1);
+    const at::Tensor y = at::empty(sizes, x.options(), conv_memory_format(x4, w, spec, sizes)).squeeze(2);
     return batched ? y : y.squeeze(0);
   }
-  if (batched) return at::empty(sizes, x.options(), conv_memory_format(x, spec.weight, spec.bias, spec));
-  std::vector<std::int64_t> with_batch = sizes;
-  with_batch.insert(with_batch.begin(), 1);
-  return at::empty(with_batch, x.options(), conv_memory_format(x.unsqueeze(0), spec.weight, spec.bias, spec)).squeeze(0);
+  const at::Tensor y = at::empty(sizes, x.options(), conv_memory_format(batched ? x : x.unsqueeze(0), spec.weight, spec, sizes));
+  return batched ? y : y.squeeze(0);
 }
 
 at::Tensor contract_meta(const at::Tensor& x, const ContractionSpec& spec) {
