@@ -141,6 +141,22 @@ TEST(Contraction, LinearOfRandomShapes) {
   }
 }
 
+// Numbers of one sign: each addition rounds by as much as the sum has grown. 70 results: the last panel is cut.
+TEST(Contraction, LongSumsRoundAsShortOnesDo) {
+  at::manual_seed(6);
+  ContractionSpec spec;
+  spec.kind = Contraction::linear;
+  spec.weight = at::rand({70, 20000});
+  for (const std::int64_t rows : {1, 3, 20}) {
+    const at::Tensor x = at::rand({rows, 20000});
+    const auto packed = make_packed(spec);
+    at::Tensor y;
+    ASSERT_TRUE(try_panels(x, packed->spec(), packed.get(), {}, {}, y));
+    const at::Tensor exact = by_aten(x, spec, {}, {}, at::kDouble);
+    EXPECT_LE(error_of(y, exact), 8 * 1.1920929e-7 * exact.max().item<double>());
+  }
+}
+
 TEST(Contraction, EveryActivation) {
   at::manual_seed(5);
   ContractionSpec spec;

@@ -42,6 +42,20 @@ TEST(Grouped, LinesOfManyColumns) {
     }
 }
 
+// Numbers of one sign: each addition rounds by as much as the sum has grown.
+TEST(Grouped, LongSumsRoundAsShortOnesDo) {
+  at::manual_seed(5);
+  ContractionSpec spec = three_by_three(1500, 16, 1);
+  spec.weight = at::rand({16, 1500, 3, 3});
+  spec.groups = 2;
+  const at::Tensor x = at::rand({1, 3000, 7, 7}).contiguous(at::MemoryFormat::ChannelsLast);
+  const auto packed = make_packed(spec);
+  at::Tensor y;
+  ASSERT_TRUE(try_panels(x, packed->spec(), packed.get(), {}, {}, y));
+  const at::Tensor exact = by_aten(x, spec, {}, {}, at::kDouble);
+  EXPECT_LE(error_of(y, exact), 8 * 1.1920929e-7 * exact.max().item<double>());
+}
+
 TEST(Grouped, UnpackGivesTheDenseWeightBack) {
   for (unsigned seed = 0; seed < 60; ++seed) {
     Random random(seed);

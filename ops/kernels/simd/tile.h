@@ -130,13 +130,34 @@ struct Multiplies {
 constexpr Multiplies<float> kMultiplies;
 constexpr Multiplies<Bfloat16Pair> kBfloat16Multiplies;
 
+// The sum in parts of its own, as the loop nest takes it where a tile is whole.
+void multiply_in_parts(Multiply multiply, const Tile& t, float* c, std::int64_t c_stride) {
+  constexpr std::int64_t kPart = 512;  // additions
+  const bool by_depth = t.taps == 1;
+  const std::int64_t size = by_depth ? t.depth : t.taps, step = by_depth ? kPart : t.depth < kPart ? kPart / (t.depth + !t.depth) : 1;
+  std::int64_t done = 0;
+  do {
+    const std::int64_t count = size - done < step ? size - done : step, before = by_depth ? done : done * t.depth;
+    Tile part = t;
+    part.resume = done > 0;
+    (by_depth ? part.depth : part.taps) = count;
+    if (by_depth)
+      part.offset += done;
+    else
+      part.rows += done * t.tap_stride;
+    part.weights = static_cast<const char*>(t.weights) + before * t.weight_stride * (t.bfloat16 ? 2 : 4);
+    multiply(part, c, c_stride, nullptr, 0, nullptr);
+    done += count;
+  } while (done < size);
+}
+
 // The chain's head (an addend of the tile's own shape, bounds) is taken in registers, the rest on the stored tile.
 void run_tile(const Tile& t) {
   const std::int64_t width = static_cast<std::int64_t>(t.vectors) * kLanes;
   const Multiply multiply = t.bfloat16 ? kBfloat16Multiplies.of[t.vectors][t.m] : kMultiplies.of[t.vectors][t.m];
   if (t.columns < width) {
     float scratch[kMostRows * kMostVectors * kLanes];
-    multiply(t, scratch, width, nullptr, 0, nullptr);
+    multiply_in_parts(multiply, t, scratch, width);
     run_chain(scratch, width, t.m, t.columns, t.chain, t.steps, t.image, t.row, t.channel);
     for (std::int32_t m = 0; m < t.m; ++m) __builtin_memcpy(t.c + m * t.c_stride, scratch + m * width, t.columns * sizeof(float));
     return;
