@@ -84,14 +84,13 @@ class Head {
     t.weight_stride = p.panel;
     t.bias = zeros_;
     t.c_stride = c_stride;
-    t.vectors = static_cast<std::int32_t>(p.panel / isa().lanes);
     t.chain = chain;
     t.steps = chain ? 1 : 0;
-    const std::int64_t most = isa().most_rows(t.vectors), tiles = divide_up(count, most);
     for (std::int64_t panel = 0; panel < p.count(); ++panel) {
       t.channel = panel * p.panel;
       t.columns = static_cast<std::int32_t>(chain ? std::min(p.panel, p.columns - t.channel) : p.panel);
-      const std::int64_t parts = t.columns == p.panel ? divide_up(p.depth, kPart) : 1;  // a cut tile is summed in one
+      t.vectors = static_cast<std::int32_t>(divide_up(t.columns, isa().lanes));
+      const std::int64_t tiles = divide_up(count, isa().most_rows(t.vectors)), parts = divide_up(p.depth, kPart);
       for (std::int64_t part = 0; part < parts; ++part) {
         const std::int64_t from = p.depth * part / parts;
         t.depth = p.depth * (part + 1) / parts - from;

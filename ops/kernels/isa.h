@@ -57,7 +57,7 @@ struct Tile {
   bool ahead = false;          // the weights come from far, for few rows: they are fetched well before their use, and nothing else is
   float* c;
   std::int64_t c_stride;
-  std::int32_t m, vectors, columns;  // rows; vectors of lanes; columns of c, the last vector may be cut
+  std::int32_t m, vectors, columns;  // rows; vectors of lanes; columns of c, of which the last vector may be cut, and no other
   std::int32_t steps;
   const Step* chain;
   std::int64_t image, row, channel;  // of c[0][0], for the chain's operands

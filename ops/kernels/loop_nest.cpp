@@ -155,9 +155,8 @@ void PackedWeights::run_panel(const Job& job, std::int64_t image, std::int64_t b
   t.ahead = heavy && all_tiles <= 2;  // more tiles meet the weights in the cache, and have time to fetch the next panel
   // The first panel meets pixels that no other has brought near: the next tile's are fetched during this one's products.
   const bool streams = panel_index == 0 && is_pointwise() && job.in.pixel_stride == in_;
-  // A cut tile is summed in scratch memory, part by part there.
-  const std::int64_t parts = t.columns == width ? part_count(job) : 1;
-  const float* const padding = zeros_.defined() && t.columns == width ? zeros_.const_data_ptr<float>() + group * in_ : nullptr;
+  const std::int64_t parts = part_count(job);
+  const float* const padding = zeros_.defined() ? zeros_.const_data_ptr<float>() + group * in_ : nullptr;
   const bool by_depth = job.taps == 1;  // how a long sum is divided; a phase may have no tap at all
   const std::int64_t split = by_depth ? job.depth : job.taps;
   for (std::int64_t part = 0; part < parts; ++part) {

@@ -51,8 +51,12 @@ inline Vector step_of(const Bfloat16Pair* p) {
   return I ? second_of(load(p)) : first_of(load(p));
 }
 
-template <typename Weight, int M, int N>
-void multiply(const Tile& t, float* c, std::int64_t c_stride, const float* added, std::int64_t added_stride, const Step* bounds) {
+// Cut: of the last vector some columns only are read and written.
+template <typename Weight, int M, int N, bool Cut>
+void multiply(const Tile& t, const float* added, std::int64_t added_stride, const Step* bounds) {
+  const std::int64_t rest = t.columns - (N - 1) * kLanes;
+  const auto load_at = [&](const float* p, int n) { return Cut && n == N - 1 ? load_part(p + n * kLanes, rest) : load(p + n * kLanes); };
+  float* c = t.c;
   // Each part is a sum of its own, so that rounding grows with the length of a part and not with that of the whole.
   Vector sum[M][N] = {};
   const auto add_products = [&](auto fetch) {
@@ -97,30 +101,33 @@ void multiply(const Tile& t, float* c, std::int64_t c_stride, const float* added
   else
     add_products(Constant<Fetch::next>{});
   const float* before = t.resume ? c : t.bias;
-  const std::int64_t before_stride = t.resume ? c_stride : 0;
+  const std::int64_t before_stride = t.resume ? t.c_stride : 0;
   FUSIBLE_UNROLL for (int m = 0; m < M; ++m, next_row(before, before_stride)) FUSIBLE_UNROLL for (int n = 0; n < N; ++n) sum[m][n] +=
-      load(before + n * kLanes);
+      load_at(before, n);
   if (added)
     FUSIBLE_UNROLL for (int m = 0; m < M; ++m, next_row(added, added_stride)) FUSIBLE_UNROLL for (int n = 0; n < N; ++n) sum[m][n] +=
-        load(added + n * kLanes);
+        load_at(added, n);
   if (bounds) {
     const Vector low = splat(bounds->a), high = splat(bounds->b);
     FUSIBLE_UNROLL for (int m = 0; m < M; ++m) FUSIBLE_UNROLL for (int n = 0; n < N; ++n) sum[m][n] = at_least(sum[m][n], low);
     if (bounds->b < __builtin_inff())  // relu has none
       FUSIBLE_UNROLL for (int m = 0; m < M; ++m) FUSIBLE_UNROLL for (int n = 0; n < N; ++n) sum[m][n] = at_most(sum[m][n], high);
   }
-  FUSIBLE_UNROLL for (int m = 0; m < M; ++m, next_row(c, c_stride)) FUSIBLE_UNROLL for (int n = 0; n < N; ++n) store(c + n * kLanes, sum[m][n]);
+  FUSIBLE_UNROLL for (int m = 0; m < M; ++m, next_row(c, t.c_stride)) FUSIBLE_UNROLL for (int n = 0; n < N; ++n) {
+    if (Cut && n == N - 1) store_part(c + n * kLanes, sum[m][n], rest);
+    else store(c + n * kLanes, sum[m][n]);
+  }
 }
 
-using Multiply = void (*)(const Tile&, float*, std::int64_t, const float*, std::int64_t, const Step*);
+using Multiply = void (*)(const Tile&, const float*, std::int64_t, const Step*);
 
-template <typename Weight>
+template <typename Weight, bool Cut>
 struct Multiplies {
   Multiply of[kMostVectors + 1][kMostRows + 1] = {};
 
   template <int M, int N>
   constexpr void fill() {
-    of[N][M] = multiply<Weight, M, N>;
+    of[N][M] = multiply<Weight, M, N, Cut>;
     if constexpr (M < most_rows(N))
       fill<M + 1, N>();
     else if constexpr (N < kMostVectors)
@@ -128,42 +135,20 @@ struct Multiplies {
   }
   constexpr Multiplies() { fill<1, 1>(); }
 };
-constexpr Multiplies<float> kMultiplies;
-constexpr Multiplies<Bfloat16Pair> kBfloat16Multiplies;
+constexpr Multiplies<float, false> kMultiplies;
+constexpr Multiplies<float, true> kCutMultiplies;
+constexpr Multiplies<Bfloat16Pair, false> kBfloat16Multiplies;
+constexpr Multiplies<Bfloat16Pair, true> kCutBfloat16Multiplies;
 
-// The sum in parts of its own, as the loop nest takes it where a tile is whole.
-void multiply_in_parts(Multiply multiply, const Tile& t, float* c, std::int64_t c_stride) {
-  constexpr std::int64_t kPart = 512;  // additions
-  const bool by_depth = t.taps == 1;
-  const std::int64_t size = by_depth ? t.depth : t.taps, step = by_depth ? kPart : t.depth < kPart ? kPart / (t.depth + !t.depth) : 1;
-  std::int64_t done = 0;
-  do {
-    const std::int64_t count = size - done < step ? size - done : step, before = by_depth ? done : done * t.depth;
-    Tile part = t;
-    part.resume = done > 0;
-    (by_depth ? part.depth : part.taps) = count;
-    if (by_depth)
-      part.offset += done;
-    else
-      part.rows += done * t.tap_stride;
-    part.weights = static_cast<const char*>(t.weights) + before * t.weight_stride * (t.bfloat16 ? 2 : 4);
-    multiply(part, c, c_stride, nullptr, 0, nullptr);
-    done += count;
-  } while (done < size);
+Multiply multiply_of(const Tile& t) {
+  if (t.columns < t.vectors * kLanes) return (t.bfloat16 ? kCutBfloat16Multiplies.of : kCutMultiplies.of)[t.vectors][t.m];
+  return (t.bfloat16 ? kBfloat16Multiplies.of : kMultiplies.of)[t.vectors][t.m];
 }
 
 // The chain's head (an addend of the tile's own shape, bounds) is taken in registers, the rest on the stored tile.
 void run_tile(const Tile& t) {
-  const std::int64_t width = static_cast<std::int64_t>(t.vectors) * kLanes;
-  const Multiply multiply = t.bfloat16 ? kBfloat16Multiplies.of[t.vectors][t.m] : kMultiplies.of[t.vectors][t.m];
-  if (t.columns < width) {
-    float scratch[kMostRows * kMostVectors * kLanes];
-    multiply_in_parts(multiply, t, scratch, width);
-    run_chain(scratch, width, t.m, t.columns, t.chain, t.steps, t.image, t.row, t.channel);
-    for (std::int32_t m = 0; m < t.m; ++m) __builtin_memcpy(t.c + m * t.c_stride, scratch + m * width, t.columns * sizeof(float));
-    return;
-  }
-  if (!t.finish) return multiply(t, t.c, t.c_stride, nullptr, 0, nullptr);
+  const Multiply multiply = multiply_of(t);
+  if (!t.finish) return multiply(t, nullptr, 0, nullptr);
   const Step* step = t.chain;
   const Step* const end = t.chain + t.steps;
   const float* added = nullptr;
@@ -174,8 +159,8 @@ void run_tile(const Tile& t) {
     ++step;
   }
   const Step* bounds = step < end && step->kind == StepKind::clamp ? step++ : nullptr;
-  multiply(t, t.c, t.c_stride, added, added_stride, bounds);
-  run_chain(t.c, t.c_stride, t.m, width, step, static_cast<std::int32_t>(end - step), t.image, t.row, t.channel);
+  multiply(t, added, added_stride, bounds);
+  run_chain(t.c, t.c_stride, t.m, t.columns, step, static_cast<std::int32_t>(end - step), t.image, t.row, t.channel);
 }
 
 }  // namespace
