@@ -238,7 +238,10 @@ bool PackedWeights::is_pointwise() const {
   return taps() == 1 && std::all_of(stride_, stride_ + 3, [](std::int64_t s) { return s == 1; }) && !zeros_.defined() && !padded_copy_;
 }
 
-std::int64_t PackedWeights::weight_bytes() const { return depthwise_ || grouped_ ? 4 * depth() * bias_.numel() : weight_size_ * groups_ * group_weights_; }
+std::int64_t PackedWeights::weight_bytes() const {
+  if (grouped_) return 4 * depth() * vectors() * isa().lanes;
+  return depthwise_ ? 4 * taps() * bias_.numel() : weight_size_ * groups_ * group_weights_;
+}
 
 std::int64_t PackedWeights::laid_out_floats(const Pixels& x) const {
   if (!padded_copy_) return x.rows() * x.pixel_stride;

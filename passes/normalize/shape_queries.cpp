@@ -34,17 +34,14 @@ bool is_held(const Value* value) {
   return std::any_of(value->uses().begin(), value->uses().end(), [](const torch::jit::Use& use) { return containers.count(use.user->kind()) != 0; });
 }
 
-// Whether somebody may want to know what `user` makes of a value: not where only writes lead on from it. A loop may overwrite what it is
-// started with; the executor finds out when it unrolls it.
+// Whether somebody may want to know what `user` makes of a value: not where only writes lead on from it, at once or behind other operators. A loop
+// may overwrite what it is started with; the executor finds out when it unrolls it.
 bool is_read(const Node* user, int depth = 0) {
   constexpr int kDeepest = 8;
   if (user->kind() == torch::jit::prim::Loop) return false;
-  const auto* schema = user->maybeSchema();
   if (user->outputs().empty() || depth == kDeepest) return true;
   return std::any_of(user->outputs().begin(), user->outputs().end(), [&](const Value* output) {
-    return schema && schema->is_mutable()
-               ? std::any_of(output->uses().begin(), output->uses().end(), [&](const torch::jit::Use& use) { return is_read(use.user, depth + 1); })
-               : output->hasUses();
+    return std::any_of(output->uses().begin(), output->uses().end(), [&](const torch::jit::Use& use) { return is_read(use.user, depth + 1); });
   });
 }
 

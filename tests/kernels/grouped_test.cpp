@@ -60,7 +60,11 @@ TEST(Grouped, UnpackGivesTheDenseWeightBack) {
   for (unsigned seed = 0; seed < 60; ++seed) {
     Random random(seed);
     const ContractionSpec spec = random_grouped(random);
-    if (kernels::PackedWeights::takes(spec)) EXPECT_TRUE(at::equal(kernels::PackedWeights(spec).unpack(), spec.weight)) << seed;
+    if (!kernels::PackedWeights::takes(spec)) continue;
+    const kernels::PackedWeights weights(spec);
+    EXPECT_TRUE(at::equal(weights.unpack(), spec.weight)) << seed;
+    const std::int64_t channels = spec.weight.size(0), lanes = kernels::isa().lanes, filled = (channels + lanes - 1) / lanes * lanes;
+    if (kernels::PackedWeights::takes_grouped_lines(spec)) EXPECT_EQ(weights.weight_bytes(), 4 * filled * spec.weight.numel() / channels) << seed;
   }
 }
 

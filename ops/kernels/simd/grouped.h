@@ -8,7 +8,7 @@ namespace fusible::kernels {
 namespace {
 
 // Results of a block: their sums, three weights, a pixel and what spreads it stay in registers.
-constexpr int kMostResults = kAccumulators > 16 ? 14 : kAccumulators > 8 ? 9 : 6;
+constexpr int kMostResults = kAccumulators > 16 ? 14 : 9;
 
 template <Spread S>
 struct PixelReader {
