@@ -18,10 +18,14 @@ at::Tensor forward_by(std::optional<Way> way, const at::Tensor& x, const Contrac
   if (x.layout() != at::kStrided || at::autocast::is_autocast_enabled(at::kCPU) || !fold_is_valid(x, spec))
     return reference(x, spec, packed, chain, operands);
   check_rank(x, spec);
+  const PostOps& folded = parse_post_ops(spec.folded_ops);
   at::Tensor y;
-  if (!try_kernel(way, x, spec, packed, chain, operands, y))
-    y = apply_post_ops_in_place(contract(x, spec, dense_weight(spec, packed), spec.bias), chain, operands);
-  y = with_strides_after(std::move(y), parse_post_ops(spec.folded_ops), spec.folded_operands);
+  if (try_kernel(way, x, spec, packed, chain, operands, y)) {
+    y = with_strides_after_fold(std::move(y), folded, spec.folded_operands);
+  } else {
+    y = with_strides_after_fold(contract(x, spec, dense_weight(spec, packed), spec.bias), folded, spec.folded_operands);
+    y = apply_post_ops_in_place(std::move(y), chain, operands);
+  }
   return with_strides_after(std::move(y), chain, operands);
 }
 

@@ -160,15 +160,18 @@ at::Tensor apply_post_ops(at::Tensor y, const PostOps& chain, at::TensorList ope
 }
 
 at::Tensor with_strides_after(at::Tensor y, const PostOps& chain, at::TensorList operands) {
-  if (chain.empty() || y.numel() == 0) return y;
-  // Of three dimensions batch_norm makes a contiguous tensor whatever it is given (at::empty_like in its suggested format).
-  const auto normalizes = [](const PostOp& step) { return step.kind == PostOpKind::batch_norm; };
-  if (y.dim() == 3 && std::any_of(chain.begin(), chain.end(), normalizes)) return y.contiguous();
-  if (y.dim() < 4 || !y.is_contiguous()) return y;
+  if (chain.empty() || y.numel() == 0 || y.dim() < 4 || !y.is_contiguous()) return y;
   const auto canonical = c10::contiguous_strides(y.sizes());
   if (y.strides() == at::IntArrayRef(canonical)) return y;
   const at::Tensor like = apply_post_ops(y.clone(), chain, operands);
   return like.strides() == y.strides() || like.sizes() != y.sizes() ? y : y.as_strided(y.sizes(), like.strides());
+}
+
+at::Tensor with_strides_after_fold(at::Tensor y, const PostOps& folded, at::TensorList operands) {
+  // Of three dimensions batch_norm makes a contiguous tensor whatever it is given (at::empty_like in its suggested format).
+  const auto normalizes = [](const PostOp& step) { return step.kind == PostOpKind::batch_norm; };
+  if (y.dim() == 3 && std::any_of(folded.begin(), folded.end(), normalizes)) return y.contiguous();
+  return with_strides_after(std::move(y), folded, operands);
 }
 
 at::Tensor apply_post_ops_in_place(at::Tensor y, const PostOps& chain, at::TensorList operands, size_t first) {

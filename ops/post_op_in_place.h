@@ -14,5 +14,7 @@ at::Tensor apply_post_ops_in_place(at::Tensor y, const PostOps& chain, at::Tenso
 // channels_last at once: an operator out of place calls it contiguous, one in place leaves the strides, and the next convolution's layout
 // follows them.
 at::Tensor with_strides_after(at::Tensor y, const PostOps& chain, at::TensorList operands);
+// The same of a contraction into which `folded` went, before any chain.
+at::Tensor with_strides_after_fold(at::Tensor y, const PostOps& folded, at::TensorList operands);
 
 }  // namespace fusible

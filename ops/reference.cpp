@@ -80,7 +80,7 @@ at::Tensor reference(const at::Tensor& x, const ContractionSpec& spec, const Pac
   check_rank(x, spec);
   const PostOps& folded = parse_post_ops(spec.folded_ops);
   const at::Tensor y = fold_is_valid(x, spec)
-                           ? with_strides_after(contract(x, spec, dense_weight(spec, packed), spec.bias), folded, spec.folded_operands)
+                           ? with_strides_after_fold(contract(x, spec, dense_weight(spec, packed), spec.bias), folded, spec.folded_operands)
                            : apply_post_ops(unfolded_contraction(x, spec, packed), folded, spec.folded_operands);
   return apply_post_ops(y, chain, operands);
 }

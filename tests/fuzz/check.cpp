@@ -124,6 +124,17 @@ std::string differs_from_original(const Program& program, const Session& expecte
   return "";
 }
 
+// MKL's products have other last bits where their memory begins elsewhere: each call of some original may give what this one gave.
+bool gives_these_bits_at_times(const Program& program, const Session& seen) {
+  constexpr int kTimes = 32;
+  std::vector<bool> met(seen.size());
+  for (int i = 0; i < kTimes; ++i) {
+    const Session other = run(build(program), program);
+    for (std::size_t call = 0; call < seen.size(); ++call) met[call] = met[call] || differ(Session{other[call]}, Session{seen[call]}, {.bits = true}).empty();
+  }
+  return std::all_of(met.begin(), met.end(), [](bool is) { return is; });
+}
+
 // Torch's executor loses a tensor that a loop over `x.dim()` writes to, in modules that were never fused, too: cases/executor_loses_a_tensor.
 bool executor_lost_a_tensor(const std::string& why) { return why.find("Expected Tensor but got None") != std::string::npos; }
 
@@ -173,7 +184,8 @@ Checked check(const Program& program, Target target) {
     if (!checked.difference.empty()) return checked;
     // Fusing must not have touched the original, whose weights it shares.
     if (which % 4 == 0) {
-      if (auto why = differ(expected, run(*source, program), {.bits = true}); !why.empty()) checked.difference = "the original after fuse: " + why;
+      const Session after = run(*source, program);
+      if (auto why = differ(expected, after, {.bits = true}); !why.empty() && !gives_these_bits_at_times(program, after)) checked.difference = "the original after fuse: " + why;
     }
     if (which % 4 == 1) {
       std::stringstream archive;
