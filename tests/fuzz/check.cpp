@@ -124,19 +124,78 @@ std::string differs_from_original(const Program& program, const Session& expecte
   return "";
 }
 
-// MKL's products have other last bits where their memory begins elsewhere: each call of some original may give what this one gave.
-bool gives_these_bits_at_times(const Program& program, const Session& seen) {
-  constexpr int kTimes = 32;
-  std::vector<bool> met(seen.size());
-  for (int i = 0; i < kTimes; ++i) {
-    const Session other = run(build(program), program);
-    for (std::size_t call = 0; call < seen.size(); ++call) met[call] = met[call] || differ(Session{other[call]}, Session{seen[call]}, {.bits = true}).empty();
+// "" when `module`, which `program` gives, has its tensors bit for bit and computes what it did: to rounding, since the last bits of MKL's products
+// depend on where their memory begins.
+std::string touched(const torch::jit::Module& module, const Program& program, const Session& expected, std::vector<Session> wide) {
+  const torch::jit::Module fresh = build(program);
+  auto other = fresh.named_attributes().begin();
+  for (const auto& attribute : module.named_attributes()) {
+    const auto counterpart = *other;
+    ++other;
+    if (!attribute.value.isTensor()) continue;
+    const at::Tensor is = attribute.value.toTensor().contiguous(), was = counterpart.value.toTensor().contiguous();
+    if (is.sizes() != was.sizes() || is.dtype() != was.dtype() || std::memcmp(is.const_data_ptr(), was.const_data_ptr(), is.nbytes()) != 0)
+      return "another " + attribute.name;
   }
-  return std::all_of(met.begin(), met.end(), [](bool is) { return is; });
+  const Session after = run(module, program);
+  if (differ(expected, after, {.bits = true}).empty()) return "";
+  return differ(expected, after, {.epsilon = epsilon_of(program), .references = std::move(wide)});
+}
+
+// ATen reads memory that nobody wrote in some grouped convolutions with even kernels: such an original gives other numbers now and then.
+bool differs_from_itself_at_times(const Program& program, const Session& expected, std::vector<Session> wide) {
+  constexpr int kTimes = 16;
+  const Tolerance rounding{.epsilon = epsilon_of(program), .references = std::move(wide)};
+  for (int i = 0; i < kTimes; ++i)
+    if (!differ(expected, run(build(program), program), rounding).empty()) return true;
+  return false;
 }
 
 // Torch's executor loses a tensor that a loop over `x.dim()` writes to, in modules that were never fused, too: cases/executor_loses_a_tensor.
 bool executor_lost_a_tensor(const std::string& why) { return why.find("Expected Tensor but got None") != std::string::npos; }
+
+void compare(const Program& program, Target target, const torch::jit::Module& source, const Session& expected, const std::vector<Session>& wide, Checked& checked) {
+  const std::uint64_t which = program.calls.empty() || program.calls[0].empty() ? 0 : program.calls[0][0].seed;
+  try {
+    const auto ours = rewritten(source, target);
+    const Session found = run_rewritten(ours, target, program);
+    checked.graph = ours.get_method("forward").graph()->toString();
+    if (target == Target::fusible) checked.report = fusible::report(ours);
+    checked.difference = differs_from_original(program, expected, found, wide);
+    if (executor_lost_a_tensor(checked.difference)) {
+      const torch::jit::GraphOptimizerEnabledGuard operator_by_operator(false);
+      checked.difference = differs_from_original(program, expected, run_rewritten(rewritten(source, target), target, program), wide);
+    }
+    const auto only_another_exception = [&] {
+      const bool only = checked.difference == kAnotherException;
+      checked.another_exception |= only;
+      if (only) checked.difference.clear();
+    };
+    only_another_exception();
+    if (!checked.difference.empty()) return;
+    if (target != Target::fusible) {
+      checked.missed = !has_fused(source, ours) && fusible::lint(source).counts().fused > 0;
+      return;
+    }
+    checked.difference = verdicts_missing(source, *checked.report);
+    if (!checked.difference.empty()) return;
+    // Fusing must not have touched the original, whose weights it shares.
+    if (which % 4 == 0) {
+      if (auto why = touched(source, program, expected, wide); !why.empty()) checked.difference = "the original after fuse: " + why;
+    }
+    if (which % 4 == 1) {
+      std::stringstream archive;
+      ours.save(archive);
+      if (auto why = differ(found, run(torch::jit::load(archive), program), {.bits = true}); !why.empty()) checked.difference = why == kAnotherException ? why : "after save and load: " + why;
+      only_another_exception();
+    }
+    if (which % 4 == 2) {
+      if (auto why = differ(found, run(fusible::fuse(build(program)).module, program), {.bits = true}); !why.empty()) checked.difference = "fused again: " + why;
+    }
+  } catch (const std::exception& error) {
+    checked.difference = std::string("the rewriter or its module raises: ") + error.what();
+  }
+}
 
 }  // namespace
 
@@ -158,46 +217,10 @@ Checked check(const Program& program, Target target) {
     return checked;
   }
   checked.raises_everywhere = std::all_of(expected.begin(), expected.end(), [](const Outcome& o) { return !o.exception.empty(); });
-  const std::uint64_t which = program.calls.empty() || program.calls[0].empty() ? 0 : program.calls[0][0].seed;
-  try {
-    const auto ours = rewritten(*source, target);
-    const Session found = run_rewritten(ours, target, program);
-    checked.graph = ours.get_method("forward").graph()->toString();
-    if (target == Target::fusible) checked.report = fusible::report(ours);
-    checked.difference = differs_from_original(program, expected, found, wide);
-    if (executor_lost_a_tensor(checked.difference)) {
-      const torch::jit::GraphOptimizerEnabledGuard operator_by_operator(false);
-      checked.difference = differs_from_original(program, expected, run_rewritten(rewritten(*source, target), target, program), wide);
-    }
-    const auto only_another_exception = [&] {
-      const bool only = checked.difference == kAnotherException;
-      checked.another_exception |= only;
-      if (only) checked.difference.clear();
-    };
-    only_another_exception();
-    if (!checked.difference.empty()) return checked;
-    if (target != Target::fusible) {
-      checked.missed = !has_fused(*source, ours) && fusible::lint(*source).counts().fused > 0;
-      return checked;
-    }
-    checked.difference = verdicts_missing(*source, *checked.report);
-    if (!checked.difference.empty()) return checked;
-    // Fusing must not have touched the original, whose weights it shares.
-    if (which % 4 == 0) {
-      const Session after = run(*source, program);
-      if (auto why = differ(expected, after, {.bits = true}); !why.empty() && !gives_these_bits_at_times(program, after)) checked.difference = "the original after fuse: " + why;
-    }
-    if (which % 4 == 1) {
-      std::stringstream archive;
-      ours.save(archive);
-      if (auto why = differ(found, run(torch::jit::load(archive), program), {.bits = true}); !why.empty()) checked.difference = why == kAnotherException ? why : "after save and load: " + why;
-      only_another_exception();
-    }
-    if (which % 4 == 2) {
-      if (auto why = differ(found, run(fusible::fuse(build(program)).module, program), {.bits = true}); !why.empty()) checked.difference = "fused again: " + why;
-    }
-  } catch (const std::exception& error) {
-    checked.difference = std::string("the rewriter or its module raises: ") + error.what();
+  compare(program, target, *source, expected, wide, checked);
+  if (!checked.difference.empty() && differs_from_itself_at_times(program, expected, wide)) {
+    checked.unusable = "differs from itself at times: " + checked.difference;
+    checked.difference.clear();
   }
   return checked;
 }
