@@ -34,14 +34,32 @@ bool is_held(const Value* value) {
   return std::any_of(value->uses().begin(), value->uses().end(), [](const torch::jit::Use& use) { return containers.count(use.user->kind()) != 0; });
 }
 
-// Whether somebody may want to know what `user` makes of a value: not where only writes lead on from it, at once or behind other operators. A loop
+bool is_read(const torch::jit::Use& use, int depth = 0);
+
+// Whether the operator that uses a value writes what it computes from it to another one that somebody may read: a tensor, a list.
+bool is_written_where_read(const torch::jit::Use& use, int depth) {
+  const auto* schema = use.user->maybeSchema();
+  for (std::size_t i = 0; schema && i < schema->arguments().size(); ++i) {
+    const auto* alias = schema->arguments()[i].alias_info();
+    if (!alias || !alias->isWrite() || i == use.offset) continue;
+    const Value* const target = use.user->input(i);
+    const auto* made = target->node()->maybeSchema();
+    if (!made || made->returns().size() != 1 || made->returns()[0].alias_info()) return true;
+    const auto reads = [&](const torch::jit::Use& other) { return other.user != use.user && other.user->kind() != aten::dim && is_read(other, depth + 1); };
+    if (std::any_of(target->uses().begin(), target->uses().end(), reads)) return true;
+  }
+  return false;
+}
+
+// Whether somebody may want to know what a use makes of a value: not where only writes lead on from it, at once or behind other operators. A loop
 // may overwrite what it is started with; the executor finds out when it unrolls it.
-bool is_read(const Node* user, int depth = 0) {
+bool is_read(const torch::jit::Use& use, int depth) {
   constexpr int kDeepest = 8;
+  const Node* const user = use.user;
   if (user->kind() == torch::jit::prim::Loop) return false;
-  if (user->outputs().empty() || depth == kDeepest) return true;
+  if (user->outputs().empty() || depth == kDeepest || is_written_where_read(use, depth)) return true;
   return std::any_of(user->outputs().begin(), user->outputs().end(), [&](const Value* output) {
-    return std::any_of(output->uses().begin(), output->uses().end(), [&](const torch::jit::Use& use) { return is_read(use.user, depth + 1); });
+    return std::any_of(output->uses().begin(), output->uses().end(), [&](const torch::jit::Use& next) { return is_read(next, depth + 1); });
   });
 }
 
@@ -106,7 +124,7 @@ void forward_rank_queries(Block* block) {
     if (node->kind() != aten::dim) return;
     // What only rank queries read would be dead afterwards, and no longer raise; so would what is only written.
     const auto& uses = node->input(0)->uses();
-    if (std::none_of(uses.begin(), uses.end(), [](const torch::jit::Use& use) { return use.user->kind() != aten::dim && is_read(use.user); })) return;
+    if (std::none_of(uses.begin(), uses.end(), [](const torch::jit::Use& use) { return use.user->kind() != aten::dim && is_read(use); })) return;
     if (Value* before = same_rank_before(node->input(0))) node->replaceInput(0, before);
   });
 }
