@@ -46,20 +46,19 @@ void PackedWeights::run_depthwise_line(const Job& job, std::int64_t image, std::
                                        std::int64_t channel, std::int64_t channels) const {
   DepthwiseLine t{};
   const std::int64_t top = oh * stride_[1] - padding_[1], left = first * stride_[2] - padding_[2];
-  const std::int64_t begin = top < 0 ? divide_up(-top, dilation_[1]) : 0;
-  const std::int64_t end = std::clamp<std::int64_t>(divide_up(job.in.height - top, dilation_[1]), begin, kernel_[1]);
-  for (std::int64_t kh = begin; kh < end; ++kh) {
+  const Lines met = kernel_lines_met(top, job.in.height);
+  for (std::int64_t kh = met.begin; kh < met.end; ++kh) {
     const std::int64_t line = image * job.in.height + top + kh * dilation_[1] - job.x_line;
-    t.lines[kh - begin] = job.x + (line * job.in.width + left) * job.in.pixel_stride + channel;
+    t.lines[kh - met.begin] = job.x + (line * job.in.width + left) * job.in.pixel_stride + channel;
   }
   t.pixel_stride = job.in.pixel_stride;
-  t.kernel_height = end - begin;
+  t.kernel_height = met.end - met.begin;
   t.kernel_width = kernel_[2];
   t.stride = stride_[2];
   t.tap_begin = std::clamp<std::int64_t>(-left, 0, kernel_[2]);
   t.tap_end = std::clamp<std::int64_t>(job.in.width - left, t.tap_begin, kernel_[2]);
   t.weight_stride = bias_.numel();
-  t.weights = packed().const_data_ptr<float>() + begin * kernel_[2] * t.weight_stride + channel;
+  t.weights = packed().const_data_ptr<float>() + met.begin * kernel_[2] * t.weight_stride + channel;
   t.bias = bias_.const_data_ptr<float>() + channel;
   t.image = image + job.chain_image;
   t.row = oh * job.out.width + first;

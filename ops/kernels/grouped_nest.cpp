@@ -15,6 +15,12 @@ namespace {
 constexpr std::int64_t kWidth = 3;     // of the kernels that there are
 constexpr std::int64_t kMostSum = 512;  // additions: rounding grows with them (loop_nest.cpp takes longer sums in parts)
 
+// Whether each vector of results holds whole groups, whose inputs are the same channels.
+bool lies_within(std::int64_t in, std::int64_t out, std::int64_t channels) {
+  const std::int64_t lanes = isa().lanes;
+  return in == out && lanes % out == 0 && channels % lanes == 0;
+}
+
 }  // namespace
 
 // Groups of which a vector meets two at most, or some of a power of two of channels.
@@ -26,8 +32,8 @@ bool PackedWeights::takes_grouped_lines(const ContractionSpec& spec) {
   if (in == 1 || out == 1 || w.numel() / w.size(0) > kMostSum) return false;
   // Else a group's own panels fill their vectors, and a tile's rows share each weight (measured: 32, 48, 64 and 264 channels per group).
   if (out > lanes && 8 * out >= 7 * round_up(out, lanes)) return false;
-  const bool within = in == out && lanes % out == 0 && w.size(0) % lanes == 0;
-  for (std::int64_t first = 0; first < w.size(0) && !within; first += lanes)
+  if (lies_within(in, out, w.size(0))) return true;
+  for (std::int64_t first = 0; first < w.size(0); first += lanes)
     if (std::min(first + lanes, w.size(0)) > (first / out + 2) * out) return false;
   return true;
 }
@@ -82,7 +88,7 @@ void PackedWeights::run_grouped_lines(const Job& job, std::int64_t image, Lines 
   t.chain = job.chain->data();
   t.steps = static_cast<std::int32_t>(job.chain->size());
   t.image = image + job.chain_image;
-  const bool within = in_ == out_ && lanes % out_ == 0 && out_channels() % lanes == 0;
+  const bool within = lies_within(in_, out_, out_channels());
   for (std::int64_t vector = first; vector < last; ++vector) {
     t.channel = vector * lanes;
     const std::int64_t group = t.channel / out_, rest = (group + 1) * out_ - t.channel;
@@ -93,11 +99,10 @@ void PackedWeights::run_grouped_lines(const Job& job, std::int64_t image, Lines 
     t.bias = bias_.const_data_ptr<float>() + t.channel;
     for (std::int64_t oh = lines.begin; oh < lines.end; ++oh) {
       const std::int64_t from = oh * stride_[1] - padding_[1];
-      const std::int64_t begin = from < 0 ? divide_up(-from, dilation_[1]) : 0;
-      const std::int64_t end = std::clamp<std::int64_t>(divide_up(job.in.height - from, dilation_[1]), begin, kernel_[1]);
-      t.pixels = pixels + (from - top + begin * dilation_[1]) * width;
-      t.lines = end - begin;
-      t.weights = packed().const_data_ptr<float>() + grouped_index(t.channel, begin, 0, 0);
+      const Lines met = kernel_lines_met(from, job.in.height);
+      t.pixels = pixels + (from - top + met.begin * dilation_[1]) * width;
+      t.lines = met.end - met.begin;
+      t.weights = packed().const_data_ptr<float>() + grouped_index(t.channel, met.begin, 0, 0);
       t.row = oh * job.out.width + columns.begin;
       t.c = job.y + (image * job.rows + t.row - job.y_row) * job.y_stride + t.channel;
       isa().grouped_line(t);

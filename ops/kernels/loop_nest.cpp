@@ -297,6 +297,11 @@ Lines PackedWeights::lines_read(Lines y, std::int64_t height) const {
   return {std::clamp<std::int64_t>(begin, 0, height), std::clamp<std::int64_t>(end, 0, height)};
 }
 
+Lines PackedWeights::kernel_lines_met(std::int64_t top, std::int64_t height) const {
+  const std::int64_t begin = std::clamp<std::int64_t>(divide_up(-top, dilation_[1]), 0, kernel_[1]);
+  return {begin, std::clamp<std::int64_t>(divide_up(height - top, dilation_[1]), begin, kernel_[1])};
+}
+
 void PackedWeights::run_lines(const float* x, std::int64_t x_line, const Pixels& pixels, float* y, Lines lines, const std::vector<Step>& chain,
                               std::int64_t image) const {
   Job job = job_of(x, pixels, y, out_channels(), chain);

@@ -104,6 +104,8 @@ class FUSIBLE_API PackedWeights : public PackedState {
   std::int64_t panel_index(std::int64_t k, std::int64_t o, std::int64_t width) const {
     return pairs_ ? (k / 2 * width + o) * 2 + k % 2 : k * width + o;
   }
+  // Lines of the kernel that meet an image of `height` where its first one stands at line `top`, which may lie above.
+  Lines kernel_lines_met(std::int64_t top, std::int64_t height) const;
   std::int64_t taps() const { return kernel_[0] * kernel_[1] * kernel_[2]; }
   std::int64_t depth() const { return taps() * in_; }
   std::int64_t dense_index(std::int64_t group, std::int64_t out, std::int64_t in) const;  // of the first tap in the dense weight

@@ -17,21 +17,17 @@ std::optional<std::int64_t> rank_of(const Value* value) {
   return it == ranks.end() ? std::nullopt : std::make_optional(it->second);
 }
 
-// Whether an operator may write `value` or make a view of it, through which another may: then the executor does not take its rank for
-// granted (resize_), nor may it be done here.
-bool may_be_written(const Value* value) {
+// Whether an operator may write `value`, make a view of it or hold it, through which another may: if one does, the executor does not take its rank
+// for granted (resize_), nor may it be done here.
+bool is_shared(const Value* value) {
+  static const std::unordered_set<c10::Symbol> containers{torch::jit::prim::ListConstruct, torch::jit::prim::DictConstruct, torch::jit::prim::TupleConstruct};
   return std::any_of(value->uses().begin(), value->uses().end(), [](const torch::jit::Use& use) {
+    if (containers.count(use.user->kind()) != 0) return true;
     if (use.user->kind() == torch::jit::prim::Return) return use.user->owningBlock()->owningNode() != nullptr;
     const auto* schema = use.user->maybeSchema();
     if (!schema || use.offset >= schema->arguments().size()) return use.user->kind().is_aten() || !use.user->blocks().empty();
     return schema->arguments()[use.offset].alias_info() != nullptr;
   });
-}
-
-// Whether a list, dict or tuple holds it.
-bool is_held(const Value* value) {
-  static const std::unordered_set<c10::Symbol> containers{torch::jit::prim::ListConstruct, torch::jit::prim::DictConstruct, torch::jit::prim::TupleConstruct};
-  return std::any_of(value->uses().begin(), value->uses().end(), [](const torch::jit::Use& use) { return containers.count(use.user->kind()) != 0; });
 }
 
 bool is_read(const torch::jit::Use& use, int depth = 0);
@@ -100,8 +96,8 @@ std::unordered_map<const Node*, std::int64_t> ranks_taken_for_granted(const std:
     if (node->kind() != aten::dim) return;
     const Value* const asked = node->input(0);
     const auto rank = rank_of(asked);
-    if (!rank || may_be_written(asked)) return;
-    if (is_held(asked)) {
+    if (!rank) return;
+    if (is_shared(asked)) {
       if (!aliases) aliases.emplace(graph);
       if (aliases->hasWriters(asked)) return;
     }

@@ -3,6 +3,7 @@
 #include <torch/csrc/jit/api/function_impl.h>
 #include <torch/csrc/jit/api/module.h>
 #include <torch/csrc/jit/frontend/error_report.h>
+#include <torch/csrc/jit/ir/constants.h>
 #include <torch/csrc/jit/ir/ir.h>
 #include <torch/csrc/jit/passes/constant_propagation.h>
 #include <torch/csrc/jit/passes/dead_code_elimination.h>
@@ -53,9 +54,18 @@ std::string verdicts_missing(const torch::jit::Module& original, const fusible::
   return "";
 }
 
+void forward_dropouts(torch::jit::Block* block) {
+  for (auto* node : block->nodes()) {
+    for (auto* inner : node->blocks()) forward_dropouts(inner);
+    if (node->kind() == torch::jit::aten::dropout && torch::jit::toIValue(node->input(2)) == c10::IValue(false))
+      node->output()->replaceAllUsesWith(node->input(0));
+  }
+}
+
 // As the executor runs it from the second call on: results that nothing reads are not computed, and raise nothing. The executor does not know
 // that `training` is False; who fuses does, and so which branches never run. Both take a convolution's rank for that of its weight, so that the
-// check of it (Generator::batch_norm) reads nothing.
+// check of it (Generator::batch_norm) reads nothing. A dropout that drops nothing is no reader either: the executor keeps it in a loop, with what
+// it would be given.
 torch::jit::Module without_dead_code(Program program) {
   const std::string mode = "self.training";
   for (auto& [owner, lines] : program.sources) {
@@ -70,6 +80,7 @@ torch::jit::Module without_dead_code(Program program) {
     auto graph = torch::jit::toGraphFunction(method.function()).graph();
     torch::jit::Inline(*graph);
     torch::jit::ConstantPropagation(graph);
+    forward_dropouts(graph->block());
     torch::jit::EliminateDeadCode(graph);
   }
   return module;

@@ -62,7 +62,8 @@ void Generator::convolution(bool transposed) {
     w.padding.push_back(random_.chance(50) ? 0 : 1);
     w.kernel.push_back(1 + random_.below(std::max<std::int64_t>(1, std::min<std::int64_t>(3, size + 2 * w.padding[d]))));
     w.dilation.push_back(random_.chance(85) || size < 6 ? 1 : 2);
-    w.stride.push_back(random_.chance(75) || same ? 1 : 2);
+    const bool doubles_each_round = transposed && depth_ > 0;  // of a loop: minutes for the original
+    w.stride.push_back(random_.chance(75) || same || doubles_each_round ? 1 : 2);
     w.output_padding.push_back(transposed && w.stride[d] == 2 && random_.chance(50) ? 1 : 0);
   }
   const auto weight_sizes = [&] {

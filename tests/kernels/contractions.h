@@ -117,6 +117,15 @@ inline void expect_random_convolutions(ContractionSpec (*make)(Random&), int lea
   EXPECT_GT(taken, least);
 }
 
+// Sums of thousands of positive products, off by what some tens of additions round.
+inline void expect_short_rounding(const at::Tensor& x, const ContractionSpec& spec) {
+  const auto packed = make_packed(spec);
+  at::Tensor y;
+  ASSERT_TRUE(try_panels(x, packed->spec(), packed.get(), {}, {}, y));
+  const at::Tensor exact = by_aten(x, spec, {}, {}, at::kDouble);
+  EXPECT_LE(error_of(y, exact), 8 * 1.1920929e-7 * exact.max().item<double>());
+}
+
 inline ContractionSpec three_by_three(std::int64_t in, std::int64_t out, std::int64_t padding) {
   ContractionSpec spec;
   spec.weight = at::randn({out, in, 3, 3}) / std::sqrt(static_cast<double>(in * 9));
