@@ -81,6 +81,10 @@ class Decider {
       }
       return guilty(match);
     }
+    if (facts_.is_autocast(match.root)) {
+      const Decline reason = autocast();
+      return finding_of(match, reason.code, reason.needed, reason.found);
+    }
     if (options_.strict && !match.rule->exact)
       return finding_of(match, codes::strict_numerics, "a rule that says `numerics exact`", "one that does not: its result may round differently");
     if (options_.target == "aten") {
@@ -129,6 +133,7 @@ class Decider {
   }
 
   void take_chain(const View& view) {
+    if (facts_.is_autocast(view.root)) return decline(view.root, view.entry->name, autocast());
     auto read = read_contraction(view, facts_);
     if (read.decline) {
       const bool plain = read.decline->code.id == codes::weight_not_constant.id && is_plain_product(view.root);
@@ -169,12 +174,18 @@ class Decider {
     decision_.chains.push_back(std::move(chain));
   }
 
+  static Decline autocast() {
+    return {codes::dtype, "operands whose dtype the model fixes", "torch.autocast, which casts them when the model runs",
+            "take autocast out of the model and convert it with .to(torch.bfloat16), or leave it to the caller", {}};
+  }
+
   // No candidates: nothing stands beside them in a sequence.
   void take_recurrences() {
     for_each_node(method_.graph->block(), [&](Node* node) {
       if (!method_.treated || !is_recurrent(node) || options_.target == "aten") return;
       const std::string name = node->kind().toUnqualString();
       if (is_suppressed(name)) return;
+      if (facts_.is_autocast(node)) return decline(node, name, autocast());
       auto read = read_recurrence(node, facts_);
       if (const auto found = declined_.find({method_.name, facts_.order(node)}); read.value && found != declined_.end()) read.decline = found->second;
       if (read.decline) return decline(node, name, *read.decline);

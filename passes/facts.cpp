@@ -34,9 +34,10 @@ bool may_write_something(Node* node) {
   return !reads_only || may_train(node);
 }
 
-// Assignments and prints, which an exception raised before them would have prevented. A raise itself leaves nothing behind.
+// Assignments and prints, which an exception raised before them would have prevented. A raise itself leaves nothing behind. What stands in a
+// `with` (no_grad, autocast) stays there.
 bool has_effect(const Node* node) {
-  if (node->kind() == prim::SetAttr || node->kind() == prim::Print) return true;
+  if (node->kind() == prim::SetAttr || node->kind() == prim::Print || is_with(node)) return true;
   for (const Block* block : node->blocks()) {
     for (const Node* inner : block->nodes()) {
       if (has_effect(inner)) return true;
@@ -55,6 +56,20 @@ bool is_foldable_view(const Node* node) {
 
 }  // namespace
 
+bool is_with(const Node* node) { return node->kind() == prim::Enter || node->kind() == prim::Exit; }
+
+void Facts::find_autocast(const Block* block, int depth) {
+  for (const Node* node : block->nodes()) {
+    if (is_with(node)) {
+      const auto type = node->input(0)->type()->cast<c10::ClassType>();
+      const bool casts = type && type->name() && type->name()->qualifiedName().find("autocast") != std::string::npos;
+      if (casts) depth += node->kind() == prim::Enter ? 1 : -1;
+    }
+    if (depth > 0) in_autocast_.insert(node);
+    for (const Block* inner : node->blocks()) find_autocast(inner, depth);
+  }
+}
+
 Facts::Facts(const MethodGraph& method, const std::unordered_set<const void*>& written_elsewhere)
     : graph_(method.graph), written_elsewhere_(written_elsewhere), not_dense_(method.not_dense) {
   int position = 0;
@@ -69,6 +84,7 @@ Facts::Facts(const MethodGraph& method, const std::unordered_set<const void*>& w
   });
   order_[graph_->return_node()] = position;
   if (any_writes) aliases_.emplace(graph_);
+  find_autocast(graph_->block(), 0);
 }
 
 std::optional<c10::IValue> Facts::evaluate(const Value* value) const {

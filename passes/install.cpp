@@ -15,7 +15,12 @@ namespace prim = torch::jit::prim;
 
 class Installer {
  public:
-  Installer(Model& model, const PackedStore& store, const Regions& regions) : model_(model), store_(store), regions_(regions), cu_(model.source._ivalue()->compilation_unit()) {}
+  Installer(Model& model, const PackedStore& store, const Regions& regions) : model_(model), store_(store), regions_(regions), cu_(model.source._ivalue()->compilation_unit()) {
+    for (const auto& inner : model.source.modules())
+      for (const auto& value : inner._ivalue()->slots())
+        if (value.isTensor() && value.toTensor().defined() && value.toTensor().has_storage())
+          attribute_storages_.insert(value.toTensor().storage().unsafeGetStorageImpl());
+  }
 
   Module run() {
     for (auto& method : model_.methods) restore_attributes(method);
@@ -121,7 +126,7 @@ class Installer {
         }
       } else {
         if ((old_type->is_parameter(i) || is_list_of_parameters(old, value)) && !live_.count({&old, attribute})) continue;
-        kept = copy_value(value, {&old, attribute});
+        kept = copy_value(value);
       }
       const auto slot = type->addAttribute(attribute, attribute_type, old_type->is_parameter(i), old_type->is_buffer(i));
       result->setSlot(slot, std::move(kept));
@@ -138,22 +143,16 @@ class Installer {
   }
 
   // Parameters are inference constants: they lose requires_grad. What a method writes is copied, so that running one module does not
-  // advance the other.
-  c10::IValue copy_value(const c10::IValue& value, const AttributeKey& key) const {
-    if (value.isTensor() && value.toTensor().defined()) {
-      const at::Tensor tensor = value.toTensor().detach();
-      const bool written = model_.assigned.count(key) || (tensor.has_storage() &&
-                           model_.written_storages.count(tensor.storage().unsafeGetStorageImpl()));
-      return written ? tensor.clone() : tensor;
-    }
-    if (value.isList() || value.isGenericDict() || value.isTuple()) {
-      try {
-        return value.deepcopy();
-      } catch (const c10::Error&) {
-        return value;  // holds an object that cannot be copied, as torch's own clone keeps it
-      }
-    }
-    return value;
+  // advance the other, and so is what lists, dicts and objects hold beside the attributes.
+  c10::IValue copy_value(const c10::IValue& value) {
+    const c10::IValue made = copier_.copy(value);
+    return made.isTensor() && made.toTensor().defined() && made.toTensor().requires_grad() ? c10::IValue(made.toTensor().detach()) : made;
+  }
+
+  bool is_shared(const at::Tensor& tensor) const {
+    if (!tensor.has_storage()) return true;
+    const void* storage = tensor.storage().unsafeGetStorageImpl();
+    return attribute_storages_.count(storage) != 0 && model_.written_storages.count(storage) == 0;
   }
 
   // Same type, own slots: the submodule runs its own methods.
@@ -166,7 +165,7 @@ class Installer {
       const c10::IValue value = old.getSlot(i);
       if (value.isObject() && value.toObjectRef().type()->is_module()) result->setSlot(i, copy_as_is(value.toObjectRef()));
       else if (old.type()->is_parameter(i)) result->setSlot(i, value);
-      else result->setSlot(i, copy_value(value, {&old, old.type()->getAttributeName(i)}));
+      else result->setSlot(i, copy_value(value));
     }
     return result;
   }
@@ -179,13 +178,16 @@ class Installer {
       auto owner = node->input(0)->type()->cast<ClassType>();
       if (owner && owner->is_module() && owner->hasAttribute(node->s(name))) node->output()->setType(owner->getAttribute(node->s(name)));
     });
-    const auto& original = model_.source.type()->getMethod(method.name);
+    const bool is_method = method.role == MethodGraph::Role::method;
+    const auto& original = is_method ? model_.source.type()->getMethod(method.name) : model_.source.type()->getHook(method.name);
     auto* function = cu_->create_function(c10::QualifiedName(*type->name(), method.name), method.graph);
     const auto& schema = original.getSchema();
     std::vector<c10::Argument> arguments = schema.arguments();
     arguments[0] = c10::Argument(arguments[0].name(), type, arguments[0].N(), arguments[0].default_value(), arguments[0].kwarg_only());
     function->setSchema(schema.cloneWithArguments(std::move(arguments)));
-    type->addMethod(function);
+    if (is_method) type->addMethod(function);
+    else if (method.role == MethodGraph::Role::hook) type->addForwardHook(function);
+    else type->addForwardPreHook(function);
   }
 
   void add_properties(const ClassTypePtr& type) {
@@ -202,20 +204,20 @@ class Installer {
   std::shared_ptr<torch::jit::CompilationUnit> cu_;
   std::set<AttributeKey> live_;
   std::map<const Object*, c10::intrusive_ptr<Object>> copies_;
+  std::unordered_set<const void*> attribute_storages_;
+  Copier copier_{[this](const at::Tensor& tensor) { return is_shared(tensor); }};
 };
 
 }  // namespace
 
 Module install(Model& model, const PackedStore& store, const Regions& regions) { return Installer(model, store, regions).run(); }
 
-Module copy_whole(const Module& module) {
+Module copy_whole(const Module& module, Copier copier) {
   Module copied = module.clone(/*inplace=*/true);
+  std::set<const Object*> seen;
   for (const auto& inner : copied.modules()) {
-    const auto& type = inner.type();
-    for (std::size_t i = 0; i < type->numAttributes(); ++i) {
-      const auto value = inner._ivalue()->getSlot(i);
-      if (value.isTensor() && value.toTensor().defined() && !type->is_parameter(i)) inner._ivalue()->setSlot(i, value.toTensor().detach().clone());
-    }
+    if (!seen.insert(inner._ivalue().get()).second) continue;
+    for (std::size_t i = 0; i < inner.type()->numAttributes(); ++i) inner._ivalue()->setSlot(i, copier.copy(inner._ivalue()->getSlot(i)));
   }
   return copied;
 }

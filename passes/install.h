@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "passes/copies.h"
 #include "passes/regions.h"
 #include "passes/rewrite.h"
 
@@ -11,8 +12,8 @@ namespace fusible {
 // mutable buffers are copied, everything else that is not a parameter survives, packed weights and regions that a graph reads become attributes.
 Module install(Model& model, const PackedStore& store, const Regions& regions);
 
-// The whole original as a private copy, for a module that cannot be taken apart.
-Module copy_whole(const Module& module);
+// The whole module as a private copy, whose running changes nothing of the module.
+Module copy_whole(const Module& module, Copier copier = Copier());
 
 inline constexpr const char* kReportAttribute = "_fusible_report";
 void set_report(Module& module, const std::string& json);

@@ -7,6 +7,7 @@
 
 #include "ops/packed.h"
 #include "ops/post_op.h"
+#include "passes/facts.h"
 
 namespace fusible {
 
@@ -117,6 +118,7 @@ class Layout {
       return i;
     };
     for (Node* node : block->nodes()) {
+      if (is_with(node)) run_of.clear();  // what is converted without gradients serves nobody else
       const auto operands = images(node);
       if (operands.empty()) continue;
       std::optional<std::size_t> own;

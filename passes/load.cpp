@@ -93,6 +93,16 @@ std::string opaque_use(const std::shared_ptr<Graph>& graph) {
   return why;
 }
 
+using Role = MethodGraph::Role;
+
+void add_hooks(Model& model, const std::vector<torch::jit::Function*>& hooks, Role role) {
+  for (auto* hook : hooks) {
+    auto graph = torch::jit::toGraphFunction(*hook).graph()->copy();
+    torch::jit::Inline(*graph);
+    model.methods.push_back({hook->name(), false, graph, {}, {}, {}, role});
+  }
+}
+
 void list_candidates(Model& model, int method_index) {
   MethodGraph& method = model.methods[method_index];
   std::map<std::string, int> ordinals;
@@ -156,11 +166,13 @@ Model load(const Module& module, const Options& options) {
   for (const auto& method : module.get_methods()) {
     auto graph = torch::jit::toGraphFunction(method.function()).graph()->copy();
     torch::jit::Inline(*graph);
-    model.methods.push_back({method.name(), treated.count(method.name()) != 0, graph, {}, {}});
+    model.methods.push_back({method.name(), treated.count(method.name()) != 0, graph, {}, {}, {}, Role::method});
   }
   std::stable_sort(model.methods.begin(), model.methods.end(), [](const auto& a, const auto& b) {
     return std::make_pair(a.name != "forward", a.name) < std::make_pair(b.name != "forward", b.name);
   });
+  add_hooks(model, module.type()->getForwardPreHooks(), Role::pre_hook);
+  add_hooks(model, module.type()->getForwardHooks(), Role::hook);
   for (std::size_t i = 0; i < model.methods.size(); ++i) {
     auto& method = model.methods[i];
     if (method.treated) list_candidates(model, static_cast<int>(i));

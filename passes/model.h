@@ -56,6 +56,7 @@ struct MethodGraph {
   std::unordered_map<const Node*, int> candidate_of;             // index into Model::candidates
   std::unordered_map<const Value*, Attribute> tensor_attributes; // prim::Constants that stand for tensor attributes of the module
   std::unordered_set<const Value*> not_dense;                    // reads of tensor attributes that are sparse, quantized or opaque
+  enum class Role { method, pre_hook, hook } role = Role::method;  // hooks of the module itself: calls of submodules have theirs inlined
 };
 
 using AttributeKey = std::pair<const c10::ivalue::Object*, std::string>;
@@ -65,11 +66,14 @@ struct Model {
   std::vector<MethodGraph> methods;
   std::vector<Candidate> candidates;
   std::set<AttributeKey> assigned;   // attributes that some method assigns (prim::SetAttr)
-  std::unordered_set<const void*> written_storages;  // of tensor attributes that some method assigns or writes in place
+  std::unordered_set<const void*> written_storages;  // of attributes that some method assigns or writes in place
   std::string opaque;                // why the module cannot be taken apart; empty: it can
   std::string origin;                // "scripted", "traced", "frozen"
   bool on_cuda = false;
 };
+
+// Of the tensors that a value is or holds.
+void add_storages(const c10::IValue& value, std::unordered_set<const void*>& storages);
 
 // The attribute of `owner` that is this tensor or another view of its elements with the same shape and strides; nothing where there is none.
 std::optional<std::size_t> slot_of(const c10::ivalue::Object& owner, const at::Tensor& tensor);

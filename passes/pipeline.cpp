@@ -44,10 +44,6 @@ std::vector<Verdict> undecided(const Model& model) {
 // A constant that stands for an attribute and is written, in any method, is no constant in every method.
 void collect_written_storages(Analysis& analysis) {
   auto& model = analysis.model;
-  const auto add = [&](const c10::IValue& value) {
-    if (value.isTensor() && value.toTensor().defined() && value.toTensor().has_storage())
-      model.written_storages.insert(value.toTensor().storage().unsafeGetStorageImpl());
-  };
   std::vector<c10::IValue> written;
   for (const auto& [owner, name] : model.assigned) written.push_back(owner->getAttr(name));
   for (std::size_t m = 0; m < model.methods.size(); ++m) {
@@ -62,7 +58,7 @@ void collect_written_storages(Analysis& analysis) {
       }
     });
   }
-  for (const auto& value : written) add(value);
+  for (const auto& value : written) add_storages(value, model.written_storages);
 }
 
 // `edit` changes the canonical graphs before they are decided on.
@@ -188,7 +184,12 @@ Report report_of(const Analysis& analysis, const Options& options, const pattern
 Built apply(Analysis&& analysis, const Options& options, Stopwatch& clock) {
   Built built;
   if (!analysis.model.opaque.empty()) {
-    built.module = copy_whole(analysis.model.source);
+    std::unordered_set<const void*> parameters;  // as many as the weights are, they stay the original's
+    for (const at::Tensor& parameter : analysis.model.source.parameters())
+      if (parameter.has_storage()) parameters.insert(parameter.storage().unsafeGetStorageImpl());
+    built.module = copy_whole(analysis.model.source, Copier([&](const at::Tensor& tensor) {
+      return tensor.has_storage() && parameters.count(tensor.storage().unsafeGetStorageImpl()) != 0;
+    }));
     return built;
   }
   std::vector<std::vector<Sequence>> sequences(analysis.model.methods.size());

@@ -98,8 +98,10 @@ std::optional<Finding> prove_dataflow(const Match& match, const Facts& facts) {
                           (returned ? "" : use.user->kind().toQualString()));
       }
     }
-    if (Node* writer = facts.writer_between(node, match.root, reads, match.nodes))
+    if (Node* writer = facts.writer_between(node, match.root, reads, match.nodes)) {
+      if (is_with(writer)) return finding_of(match, codes::block_boundary, "the whole sequence inside of one `with`, or outside", "a `with` begins or ends in it");
       return finding_of(match, codes::mutation_between, "operands that nothing writes inside the sequence", std::string(writer->kind().toQualString()) + " may write one");
+    }
   }
   return std::nullopt;
 }

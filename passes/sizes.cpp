@@ -1,5 +1,6 @@
 #include "passes/sizes.h"
 
+#include "passes/copies.h"
 #include "passes/shape_formulas.h"
 
 #include <ATen/core/grad_mode.h>
@@ -47,7 +48,6 @@ std::optional<c10::IValue> to_meta(const c10::IValue& value) {
     return c10::IValue(c10::ivalue::Tuple::create(std::move(moved)));
   }
   if (value.isDevice()) return c10::IValue(c10::Device(c10::kMeta));
-  if (value.isList() || value.isGenericDict()) return value.deepcopy();  // the module's own is not written to
   return value;
 }
 
@@ -64,7 +64,7 @@ class MetaRun {
 
   void run(const Graph& graph, const std::vector<c10::IValue>& inputs) {
     set(graph.inputs()[0], model_.source._ivalue());
-    for (std::size_t i = 0; i < inputs.size() && i + 1 < graph.inputs().size(); ++i) set(graph.inputs()[i + 1], to_meta(inputs[i]));
+    for (std::size_t i = 0; i < inputs.size() && i + 1 < graph.inputs().size(); ++i) set(graph.inputs()[i + 1], to_meta(own(inputs[i])));
     try {
       run(graph.block());
     } catch (const Raised&) {
@@ -127,10 +127,10 @@ class MetaRun {
     for (const Value* output : node->outputs()) held_.erase(output);
   }
 
-  static std::optional<c10::IValue> constant(const Node* node) {
+  std::optional<c10::IValue> constant(const Node* node) const {
     const auto value = torch::jit::toIValue(node->output());
     // A device stays what the model says: it may be compared. compute() sees to it that nothing is made there.
-    return !value || value->isDevice() ? value : to_meta(*value);
+    return !value || value->isDevice() ? value : to_meta(own(*value));
   }
 
   static std::optional<c10::IValue> moved_back(const c10::IValue& value) { return value.isDevice() ? std::make_optional(value) : to_meta(value); }
@@ -143,8 +143,11 @@ class MetaRun {
     if (auto it = assigned_.find({object, name}); it != assigned_.end()) return it->second;
     if (!object->type()->hasAttribute(name)) return std::nullopt;
     const c10::IValue value = object->getAttr(name);
-    return value.isObject() ? std::make_optional(value) : to_meta(value);
+    return value.isObject() ? std::make_optional(value) : to_meta(own(value));
   }
+
+  // Numbers are computed with, and may be written: never the module's nor the caller's. Larger tensors only lend their sizes.
+  c10::IValue own(const c10::IValue& value) const { return copies_.copy(value); }
 
   // The module itself is not written to.
   void assign(const Node* node) {
@@ -252,6 +255,7 @@ class MetaRun {
   std::unordered_map<const Value*, TensorSize>& sizes_;
   std::unordered_map<const Value*, c10::IValue> held_;
   std::map<std::pair<const c10::ivalue::Object*, std::string>, std::optional<c10::IValue>> assigned_;
+  mutable Copier copies_{[](const at::Tensor& tensor) { return tensor.dim() > 0; }};
   int nodes_ = 0;
 };
 

@@ -11,45 +11,6 @@ namespace {
 
 using c10::IValue;
 
-// Same strides, overlap and sharing between inputs: storages are cloned, tensors are views of the clones.
-class InputCloner {
- public:
-  IValue clone(const IValue& value) {
-    if (value.isTensor()) return value.toTensor().defined() ? IValue(clone(value.toTensor())) : value;
-    if (value.isTuple()) {
-      std::vector<IValue> elements;
-      for (const auto& element : value.toTupleRef().elements()) elements.push_back(clone(element));
-      return c10::ivalue::Tuple::create(std::move(elements));
-    }
-    if (value.isList()) {
-      auto list = c10::impl::GenericList(value.toList().elementType());
-      for (const IValue& element : value.toListRef()) list.push_back(clone(element));
-      return list;
-    }
-    if (value.isGenericDict()) {
-      auto dict = value.toGenericDict();
-      c10::impl::GenericDict copied(dict.keyType(), dict.valueType());
-      for (const auto& item : dict) copied.insert(item.key(), clone(item.value()));
-      return copied;
-    }
-    return value;
-  }
-
- private:
-  at::Tensor clone(const at::Tensor& tensor) {
-    if (!tensor.has_storage() || tensor.layout() != at::kStrided) return tensor.clone();
-    auto& storage = storages_[tensor.storage().unsafeGetStorageImpl()];
-    if (!storage.defined()) {
-      auto bytes = at::empty({0}, at::TensorOptions().dtype(at::kByte)).set_(tensor.storage());
-      storage = bytes.clone();
-    }
-    auto copied = at::empty({0}, tensor.options()).set_(storage.storage(), tensor.storage_offset(), tensor.sizes(), tensor.strides());
-    return copied.requires_grad_(tensor.requires_grad() && tensor.is_leaf());
-  }
-
-  std::map<const void*, at::Tensor> storages_;
-};
-
 struct Outcome {
   IValue output;
   std::vector<IValue> inputs;  // after the call
@@ -62,51 +23,11 @@ Outcome run(torch::jit::Module module, const std::vector<IValue>& inputs, const 
   auto generator = at::detail::getDefaultCPUGenerator();
   generator.set_state(random_state);
   try {
-    outcome.output = module.forward(outcome.inputs);
+    outcome.output = module(outcome.inputs);
   } catch (const std::exception& error) {
     outcome.exception = typeid(error).name();
   }
   return outcome;
-}
-
-IValue widened(const IValue& value) {
-  if (value.isTensor() && value.toTensor().defined() && value.toTensor().is_floating_point()) return value.toTensor().to(at::kDouble);
-  if (value.isTuple()) {
-    std::vector<IValue> elements;
-    for (const auto& element : value.toTupleRef().elements()) elements.push_back(widened(element));
-    return c10::ivalue::Tuple::create(std::move(elements));
-  }
-  if (value.isTensorList()) {
-    c10::List<at::Tensor> list;
-    for (const at::Tensor& t : value.toTensorVector()) list.push_back(widened(t).toTensor());
-    return list;
-  }
-  return value;
-}
-
-bool share_memory(const std::vector<IValue>& inputs) {
-  std::set<const void*> storages;
-  bool shared = false;
-  for (const auto& input : inputs) {
-    input.visit([&](const IValue& value) {
-      if (!value.isTensor() || !value.toTensor().defined() || !value.toTensor().has_storage()) return false;
-      shared |= !storages.insert(value.toTensor().storage().unsafeGetStorageImpl()).second;
-      return false;
-    });
-  }
-  return shared;
-}
-
-// The original's slots are replaced, never its tensors: those are shared with the user's module.
-torch::jit::Module in_float64(const torch::jit::Module& original) {
-  auto copied = copy_whole(original);
-  for (const auto& inner : copied.modules()) {
-    for (std::size_t i = 0; i < inner.type()->numAttributes(); ++i) {
-      const auto value = inner._ivalue()->getSlot(i);
-      if (value.isTensor() && value.toTensor().defined()) inner._ivalue()->setSlot(i, widened(IValue(value.toTensor().detach())));
-    }
-  }
-  return copied;
 }
 
 std::string same_strides(const at::Tensor& a, const at::Tensor& b) {
@@ -124,6 +45,12 @@ std::string tensors_differ(const at::Tensor& original, const at::Tensor& fused, 
   if (original.scalar_type() != fused.scalar_type()) return std::string("dtype ") + c10::toString(fused.scalar_type()) + " instead of " + c10::toString(original.scalar_type());
   if (original.sizes() != fused.sizes()) return "shape differs";
   if (original.layout() != at::kStrided) return "";
+  if (original.is_complex()) {
+    const auto real = [](const at::Tensor& t) { return at::view_as_real(t.detach().resolve_conj()); };
+    const bool wide = reference && reference->defined() && reference->is_complex();
+    const at::Tensor r = wide ? real(*reference) : at::Tensor();
+    return tensors_differ(real(original), real(fused), wide ? &r : nullptr);
+  }
   if (auto why = same_strides(original, fused); !why.empty()) return why;
   if (!original.is_floating_point()) return original.equal(fused) ? "" : "values differ";
   const at::Tensor a = original.detach().to(at::kDouble), b = fused.detach().to(at::kDouble);
@@ -195,12 +122,23 @@ std::string outcomes_differ(const Outcome& original, const Outcome& fused, const
   return "";
 }
 
+Comparison compared(const torch::jit::Module& original, const torch::jit::Module& fused, const std::vector<IValue>& inputs, const at::Tensor& random_state) {
+  const Outcome first = run(copy_whole(original), inputs, random_state);
+  const Outcome again = run(copy_whole(original), inputs, random_state);
+  if (auto why = outcomes_differ(first, again, nullptr); !why.empty()) return {Comparison::Outcome::unverifiable, "the original differs from itself: " + why};
+  const Outcome ours = run(copy_whole(fused), inputs, random_state);
+  constexpr auto kWide = Copier::Numbers::in_float64;
+  const Outcome wide = run(copy_whole(original, Copier(nullptr, kWide)), cloned(inputs, kWide), random_state);
+  if (auto why = outcomes_differ(first, ours, &wide); !why.empty()) return {Comparison::Outcome::different, why};
+  return {};
+}
+
 }  // namespace
 
-std::vector<IValue> cloned(const std::vector<IValue>& inputs) {
-  InputCloner cloner;
+std::vector<IValue> cloned(const std::vector<IValue>& inputs, Copier::Numbers numbers) {
+  Copier copier(nullptr, numbers);
   std::vector<IValue> copies;
-  for (const auto& input : inputs) copies.push_back(cloner.clone(input));
+  for (const auto& input : inputs) copies.push_back(copier.copy(input));
   return copies;
 }
 
@@ -213,16 +151,12 @@ Comparison compare(const torch::jit::Module& original, const torch::jit::Module&
     at::Tensor state;
     ~Restore() { generator.set_state(state); }
   } restore{generator, random_state};
-  const Outcome first = run(copy_whole(original), inputs, random_state);
-  const Outcome again = run(copy_whole(original), inputs, random_state);
-  if (auto why = outcomes_differ(first, again, nullptr); !why.empty()) return {Comparison::Outcome::unverifiable, "the original differs from itself: " + why};
-  const Outcome ours = run(copy_whole(fused), inputs, random_state);
-  std::vector<IValue> wide_inputs;
-  for (const auto& input : inputs) wide_inputs.push_back(widened(input));
-  const Outcome wide = run(in_float64(original), wide_inputs, random_state);
-  // In float64 inputs that share memory would be copies: no reference then.
-  if (auto why = outcomes_differ(first, ours, share_memory(inputs) ? nullptr : &wide); !why.empty()) return {Comparison::Outcome::different, why};
-  return {};
+  try {
+    return compared(original, fused, inputs, random_state);
+  } catch (const std::exception& error) {
+    const std::string what = error.what();
+    return {Comparison::Outcome::unverifiable, "the results cannot be compared: " + what.substr(0, what.find('\n'))};
+  }
 }
 
 }  // namespace fusible

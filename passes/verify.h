@@ -5,6 +5,8 @@
 
 #include <torch/csrc/jit/api/module.h>
 
+#include "passes/copies.h"
+
 namespace fusible {
 
 struct Comparison {
@@ -14,7 +16,7 @@ struct Comparison {
 };
 
 // With the strides, overlap and sharing of the originals.
-std::vector<c10::IValue> cloned(const std::vector<c10::IValue>& inputs);
+std::vector<c10::IValue> cloned(const std::vector<c10::IValue>& inputs, Copier::Numbers numbers = Copier::Numbers::kept);
 
 // Runs copies of both modules on clones of `inputs` with the same random state. The reference is the original in float64 where that
 // runs: accepted when err(fused) <= 4 err(original) + 8 eps max|y|, with equal dtypes, shapes, observable strides and NaN masks, equal

@@ -193,6 +193,9 @@ class Walker {
     matched.insert(matched.end(), step.nodes.begin(), step.nodes.end());
     if (Node* writer = facts_.writer_between(chain_.root(), root, reads_, matched)) {
       const std::string what = writer->kind().toQualString(), next = root->kind().toQualString();
+      if (is_with(writer))
+        return stop(root, {codes::block_boundary, "the whole sequence inside of one `with`, or outside", "a `with` begins or ends between the contraction and " + next,
+                           "move " + next + " to the contraction", {}});
       const bool writes = facts_.may_write(writer, reads_);
       stop(root, {codes::mutation_between, (writes ? "operands that nothing writes between the contraction and " : "nothing that a caller can see between the contraction and ") + next,
                   what + (writes ? " may write one of them" : " stands there, and would have happened when the contraction raises behind it"),

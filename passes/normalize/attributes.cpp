@@ -84,6 +84,57 @@ void collect_assignments(Model& model, const std::vector<Accesses>& accesses) {
   }
 }
 
+// Where a value goes on: what its users give, but for new tensors, the values in their blocks, and lists that it is put into.
+std::vector<const Value*> handed_on(const torch::jit::Use& use) {
+  const Node* user = use.user->kind() == prim::Return ? use.user->owningBlock()->owningNode() : use.user;
+  if (!user) return {};
+  std::vector<const Value*> values;
+  const auto* schema = user->maybeSchema();
+  for (std::size_t i = 0; i < user->outputs().size(); ++i) {
+    const bool is_new = schema && i < schema->returns().size() && !schema->returns()[i].alias_info() &&
+                        user->output(i)->type()->kind() == c10::TypeKind::TensorType;
+    if (!is_new) values.push_back(user->output(i));
+  }
+  for (const Block* block : user->blocks()) values.insert(values.end(), block->inputs().begin(), block->inputs().end());
+  for (const Value* input : user->inputs())
+    if (input->type()->kind() == c10::TypeKind::ListType || input->type()->kind() == c10::TypeKind::DictType) values.push_back(input);
+  return values;
+}
+
+// Assignments keep it, and methods of custom classes do not say what they write.
+bool may_write(const torch::jit::Use& use) {
+  if (use.user->kind() == prim::CallMethod || (use.user->kind() == prim::SetAttr && use.offset == 1)) return true;
+  const auto* schema = use.user->maybeSchema();
+  const auto* alias = schema && use.offset < schema->arguments().size() ? schema->arguments()[use.offset].alias_info() : nullptr;
+  return alias && alias->isWrite();
+}
+
+// Whether what comes out of a list, dict, tuple or object is written.
+bool is_written_through(const Value* held) {
+  std::vector<const Value*> open{held};
+  std::unordered_set<const Value*> seen;
+  while (!open.empty()) {
+    const Value* value = open.back();
+    open.pop_back();
+    if (!seen.insert(value).second) continue;
+    for (const auto& use : value->uses()) {
+      if (may_write(use)) return true;
+      for (const Value* next : handed_on(use)) open.push_back(next);
+    }
+  }
+  return false;
+}
+
+// A weight may be held by such an attribute as well, and be written there.
+void collect_writes_through_containers(Model& model, const Accesses& accesses) {
+  for (const auto& [node, owner, value] : accesses.all) {
+    if (node->kind() != prim::GetAttr || value.isTensor() || is_module(value)) continue;
+    std::unordered_set<const void*> storages;
+    add_storages(value, storages);
+    if (!storages.empty() && is_written_through(node->output())) model.written_storages.insert(storages.begin(), storages.end());
+  }
+}
+
 bool is_plain_tensor(const c10::IValue& value) {
   return value.isTensor() && value.toTensor().defined() && value.toTensor().layout() == at::kStrided && !value.toTensor().is_quantized() &&
          !value.toTensor().is_mkldnn();
@@ -161,6 +212,14 @@ void answer(Graph& graph, const Value* container, const c10::IValue& value) {
 
 }  // namespace
 
+void add_storages(const c10::IValue& value, std::unordered_set<const void*>& storages) {
+  value.visit([&](const c10::IValue& held) {
+    if (held.isTensor() && held.toTensor().defined() && held.toTensor().has_storage())
+      storages.insert(held.toTensor().storage().unsafeGetStorageImpl());
+    return false;
+  });
+}
+
 std::optional<std::size_t> slot_of(const c10::ivalue::Object& owner, const at::Tensor& tensor) {
   for (std::size_t i = 0; i < owner.slots().size(); ++i) {
     if (!owner.slots()[i].isTensor()) continue;
@@ -176,6 +235,7 @@ void resolve_attributes(Model& model) {
   std::vector<Accesses> accesses;
   for (const auto& method : model.methods) accesses.push_back(accesses_of(model, method));
   collect_assignments(model, accesses);
+  for (const auto& of_method : accesses) collect_writes_through_containers(model, of_method);
   const auto containers = constant_containers(accesses);
   for (std::size_t m = 0; m < model.methods.size(); ++m) {
     auto& method = model.methods[m];

@@ -33,6 +33,13 @@ def problem_of(path: Path) -> str | None:
     return problem and _CONTROL.sub(" ", problem)  # names of records and of classes are the file's own words
 
 
+def extra_files(path: Path) -> dict[str, bytes]:
+    """What torch.jit.save was given as `_extra_files`: labels, versions, configuration that a server reads beside the model."""
+    with zipfile.ZipFile(path) as archive:
+        records = {record: record.partition("/extra/") for record in archive.namelist()}
+        return {name: archive.read(record) for record, (root, found, name) in records.items() if found and "/" not in root and name}
+
+
 def _problem_of(path: Path) -> str | None:
     try:
         if path.is_dir():

@@ -29,10 +29,32 @@ TEST(Verify, TellsInfinitiesApart) {
   EXPECT_EQ(outcome_of("    return 1 / torch.relu(x)", "    return 2 / torch.relu(x) / 2"), Outcome::equal);
 }
 
-TEST(Verify, SharedMemoryLeavesNoFloat64Reference) {
+TEST(Verify, SharedMemoryIsShared) {
   const char* const head = "def forward(self, x, y):\n    x.add_(1)\n    return y * ";
   const auto x = image();
   EXPECT_EQ(compare(script(std::string(head) + "2"), script(std::string(head) + "2.1"), {x, x}).outcome, Outcome::different);
+}
+
+TEST(Verify, ViewsInTheModuleAreOneMemory) {
+  const auto make = [](bool shared) {
+    const auto kv = seeded({2, 3}, 7);
+    auto module = script("def forward(self, x):\n    self.kv[1].add_(x[0, 0, 0, 0])\n    return self.k * 1.1", {}, {{"kv", kv}, {"k", kv.select(0, 1)}});
+    if (shared) module.setattr("k", module.attr("kv").toTensor().select(0, 1));
+    return module;
+  };
+  EXPECT_EQ(compare(make(true), make(true), {image()}).outcome, Outcome::equal);
+  EXPECT_EQ(compare(make(true), make(false), {image()}).outcome, Outcome::different);
+}
+
+TEST(Verify, ComplexNumbersAreComparedToRounding) {
+  const char* const x = "    z = torch.view_as_complex(x.reshape(-1, 2))\n";
+  EXPECT_EQ(outcome_of(std::string(x) + "    return z * 3", std::string(x) + "    return z * 0.3 * 10"), Outcome::equal);
+  EXPECT_EQ(outcome_of(std::string(x) + "    return z * 3", std::string(x) + "    return z * 3.01"), Outcome::different);
+}
+
+TEST(Verify, WhatHasNoNumbersIsUnverifiable) {
+  const auto module = script("def forward(self, x):\n    return x * 2");
+  EXPECT_EQ(compare(module, module, {image().to(at::kMeta)}).outcome, Outcome::unverifiable);
 }
 
 TORCH_LIBRARY_FRAGMENT(fusible_test, m) {

@@ -33,13 +33,14 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.tune and not arguments.input:
         raise ValueError("--tune: an input to measure with was needed, found none: add --input SHAPE[:DTYPE] for each argument of forward (--input 1,3,224,224)")
     import fusible
+    from fusible.archive import extra_files
     from fusible.cli.progress import progress
 
     options = {**fusing(arguments), **selection(arguments)}
     module = fusible.load(arguments.model, trust=arguments.trust)
     with progress(arguments.model.name) as show:
         fused = fusible.fuse(module, verify=False if arguments.no_verify else None, tune=arguments.tune, progress=show, **options)
-    fusible.save(fused, output)
+    fused.save(output, _extra_files=extra_files(arguments.model))
     report = fusible.report(fused)
     counts = report.counts
     size = output.stat().st_size / 2**20
