@@ -135,7 +135,8 @@ void Generator::step() {
   else if (roll < 37) batch_norm();
   else if (roll < 57) activation();
   else if (roll < 61) composite();
-  else if (roll < 80) binary();
+  else if (roll < 76) binary();
+  else if (roll < 81) pieces();
   else if (roll < 86) view();
   else if (roll < 89) write();
   else if (roll < 92) other_operator();

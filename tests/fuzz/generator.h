@@ -4,7 +4,6 @@
 
 #include "tests/fuzz/program.h"
 #include "tests/fuzz/quota.h"
-#include "tests/fuzz/quota.h"
 #include "tests/fuzz/random.h"
 
 namespace fuzz {
@@ -51,6 +50,12 @@ class Generator {
   void other_operator();
   std::string operand(const Variable& v, bool& scalar);
   std::string divisor(const std::string& name) const;
+  // pieces.cpp
+  void pieces();
+  std::string part(const Variable& v, std::int64_t& channels);
+  void concatenation();
+  void split_block();
+  void resampling();
   // quota.cpp
   void steered();
   void left_step(const Cell& cell);
