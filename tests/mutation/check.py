@@ -35,7 +35,7 @@ OUTPUT = "build/make"  # as in the repository itself, the Python beside it too, 
 # Each takes longer than all others together, and shows nothing about a rule that no other case shows.
 LEFT_OUT = ["ops.Conv.MatchesAten*", "*ParserErr*", "patterns.Cost*", "load.*"]
 # What holds the rules of the passes from outside; each file is one case.
-PYTEST_FILES = ["test_soundness", "test_soundness_folds", "test_soundness_modules", "test_soundness_roles", "test_api", "test_families",
+PYTEST_FILES = ["test_soundness", "test_soundness_folds", "test_soundness_modules", "test_soundness_state", "test_soundness_roles", "test_api", "test_families",
                 "test_provenance", "test_gradients", "test_regions", "test_region_sizes", "test_attention", "test_recurrent", "test_jit_pass"]
 # A case that takes less than this many seconds is run before all that take longer.
 CLASSES = (0.15, 0.8, 5)
