@@ -3,6 +3,8 @@
 // x: any dtype, layout and rank that the ATen operator takes; weight as aten::convolution takes it; operands: the chain's tensors in order.
 // Errors are those of ATen.
 
+#include <algorithm>
+
 #include <ATen/ATen.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/LegacyTypeDispatch.h>
@@ -29,6 +31,13 @@ ContractionSpec spec_of(const at::Tensor& weight, const Bias& bias, Ints stride,
   spec.dilation = dilation.vec();
   spec.output_padding = output_padding.vec();
   spec.groups = groups;
+  if (transposed) return spec;
+  // Of no meaning here; but aten::convolution raises for what aten::conv2d, which the reference calls, has no argument for.
+  const std::int64_t spatial = spec.spatial_dims();
+  TORCH_CHECK(output_padding.size() == 1 || static_cast<std::int64_t>(output_padding.size()) == spatial,
+              "the convolution needs output_padding of one entry, or one per spatial dimension, found ", output_padding);
+  for (const std::int64_t entry : output_padding) TORCH_CHECK(entry >= 0, "the convolution needs output_padding of at least 0, found ", entry);
+  spec.output_padding.assign(std::max<std::int64_t>(spatial, 1), 0);
   return spec;
 }
 
@@ -68,6 +77,8 @@ TORCH_LIBRARY_IMPL(fusible, CPU, m) { m.impl("conv_unpacked", conv_unpacked_cpu)
 TORCH_LIBRARY_IMPL(fusible, Meta, m) { m.impl("conv_unpacked", conv_unpacked_meta); }
 TORCH_LIBRARY_IMPL(fusible, CompositeExplicitAutograd, m) { m.impl("conv_unpacked", conv_unpacked_reference); }
 TORCH_LIBRARY_IMPL(fusible, Autograd, m) { m.impl("conv_unpacked", conv_unpacked_autograd); }
+// Under vmap the operators that it stands for have the batching rules.
+TORCH_LIBRARY_IMPL(fusible, FuncTorchBatched, m) { m.impl("conv_unpacked", conv_unpacked_reference); }
 
 }  // namespace
 }  // namespace fusible

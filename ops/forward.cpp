@@ -14,8 +14,8 @@ namespace fusible {
 at::Tensor forward_by(std::optional<Way> way, const at::Tensor& x, const ContractionSpec& spec, const PackedContraction* packed,
                       std::string_view post_ops, at::TensorList operands) {
   const PostOps& chain = parse_post_ops(post_ops);
-  // Autocast casts before each operator, which only the sequence of single operators can follow.
-  if (x.layout() != at::kStrided || at::autocast::is_autocast_enabled(at::kCPU) || !fold_is_valid(x, spec))
+  // Autocast casts before each operator, which only the sequence of single operators can follow. Attributes that no call may have are theirs to refuse.
+  if (x.layout() != at::kStrided || !spec.has_usable_attributes() || at::autocast::is_autocast_enabled(at::kCPU) || !fold_is_valid(x, spec))
     return reference(x, spec, packed, chain, operands);
   check_rank(x, spec);
   const PostOps& folded = parse_post_ops(spec.folded_ops);

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include <ATen/ATen.h>
 #include <ATen/native/ConvUtils.h>
 
@@ -78,7 +80,28 @@ at::MemoryFormat conv_memory_format(const at::Tensor& x, const at::Tensor& weigh
   return at::empty({sizes[0], sizes[1] / s.groups, sizes[2], sizes[3]}, of_x.options(), format).suggest_memory_format();
 }
 
+// What ATen asks of a list before it computes with it.
+void check_list(const std::vector<std::int64_t>& list, const char* name, std::int64_t spatial, std::int64_t least) {
+  TORCH_CHECK(list.size() == 1 || static_cast<std::int64_t>(list.size()) == spatial, "the convolution needs 1 or ", spatial, " entries in ", name,
+              ", found ", list.size());
+  for (const std::int64_t entry : list) TORCH_CHECK(entry >= least, "the convolution needs ", name, " of at least ", least, ", found ", entry);
+}
+
+void check_conv_attributes(const ContractionSpec& spec) {
+  const at::IntArrayRef weight = spec.weight.sizes();
+  const std::int64_t spatial = spec.spatial_dims();
+  TORCH_CHECK(spatial >= 1 && spatial <= 3, "the convolution needs a weight of 3 to 5 dimensions, found shape ", weight);
+  TORCH_CHECK(std::all_of(weight.begin() + 2, weight.end(), [](std::int64_t size) { return size > 0; }), "the convolution needs a kernel, found shape ", weight);
+  TORCH_CHECK(spec.groups >= 1 && weight[0] % spec.groups == 0 && (weight[0] == 0 || spec.groups <= weight[0]),
+              "the convolution needs groups that divide the weight's first dimension, found groups ", spec.groups, " for shape ", weight);
+  check_list(spec.stride, "stride", spatial, 1);
+  check_list(spec.padding, "padding", spatial, 0);
+  check_list(spec.dilation, "dilation", spatial, 1);
+  check_list(spec.output_padding, "output_padding", spatial, 0);
+}
+
 void check_conv_input(const at::Tensor& x, const ContractionSpec& spec) {
+  check_conv_attributes(spec);
   const std::int64_t spatial = spec.spatial_dims();
   const bool batched = x.dim() == spatial + 2;
   TORCH_CHECK(batched || x.dim() == spatial + 1, "the convolution needs an input of ", spatial + 1, " or ", spatial + 2, " dimensions, found shape ",

@@ -34,6 +34,11 @@ TORCH_LIBRARY_IMPL(fusible, CompositeImplicitAutograd, m) {
   m.impl("to_channels_last", to_channels_last);
   m.impl("restore_layout", restore_layout);
 }
+// Under vmap an example's memory format cannot be asked for; where neither border converts, the run between them is the original's operators.
+TORCH_LIBRARY_IMPL(fusible, FuncTorchBatched, m) {
+  m.impl("to_channels_last", [](const at::Tensor& x) { return x; });
+  m.impl("restore_layout", [](const at::Tensor& y, at::TensorList) { return y; });
+}
 
 }  // namespace
 }  // namespace fusible

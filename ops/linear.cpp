@@ -45,6 +45,8 @@ TORCH_LIBRARY_IMPL(fusible, CPU, m) { m.impl("linear", linear_cpu); }
 TORCH_LIBRARY_IMPL(fusible, Meta, m) { m.impl("linear", linear_meta); }
 TORCH_LIBRARY_IMPL(fusible, CompositeExplicitAutograd, m) { m.impl("linear", linear_reference); }
 TORCH_LIBRARY_IMPL(fusible, Autograd, m) { m.impl("linear", linear_autograd); }
+// Under vmap the operators that it stands for have the batching rules.
+TORCH_LIBRARY_IMPL(fusible, FuncTorchBatched, m) { m.impl("linear", linear_reference); }
 
 }  // namespace
 }  // namespace fusible

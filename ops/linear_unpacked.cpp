@@ -53,6 +53,8 @@ TORCH_LIBRARY_IMPL(fusible, CPU, m) { m.impl("linear_unpacked", linear_unpacked_
 TORCH_LIBRARY_IMPL(fusible, Meta, m) { m.impl("linear_unpacked", linear_unpacked_meta); }
 TORCH_LIBRARY_IMPL(fusible, CompositeExplicitAutograd, m) { m.impl("linear_unpacked", linear_unpacked_reference); }
 TORCH_LIBRARY_IMPL(fusible, Autograd, m) { m.impl("linear_unpacked", linear_unpacked_autograd); }
+// Under vmap the operators that it stands for have the batching rules.
+TORCH_LIBRARY_IMPL(fusible, FuncTorchBatched, m) { m.impl("linear_unpacked", linear_unpacked_reference); }
 
 }  // namespace
 }  // namespace fusible

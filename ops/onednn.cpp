@@ -100,19 +100,13 @@ std::vector<std::int64_t> with_height(const std::vector<std::int64_t>& list, std
   return result;
 }
 
-bool lists_are_full(const ContractionSpec& spec) {
-  const auto spatial = static_cast<size_t>(spec.spatial_dims());
-  return spatial >= 1 && spatial <= 3 && spec.stride.size() == spatial && spec.padding.size() == spatial && spec.dilation.size() == spatial &&
-         spec.output_padding.size() == spatial;
-}
-
 bool try_conv(const at::Tensor& x, const ContractionSpec& spec, const PackedContraction* packed, const Attribute& attribute, at::Tensor& y,
               std::int64_t least_work) {
   static const auto conv = find<Conv>("mkldnn::_convolution_pointwise");
   static const auto conv_transpose = find<ConvTranspose>("mkldnn::_convolution_transpose_pointwise");
   const bool transposed = spec.kind == Contraction::conv_transpose;
   if (!attribute.rides() || !(transposed ? conv_transpose.has_value() : conv.has_value())) return false;
-  if (x.dim() != spec.weight.dim() || !lists_are_full(spec) || !x.is_non_overlapping_and_dense()) return false;
+  if (x.dim() != spec.weight.dim() || !x.is_non_overlapping_and_dense()) return false;
   // In 3d ATen takes oneDNN or its own contiguous kernel by rules of batch and threads, and the strides of the result with it.
   const auto contiguous = at::MemoryFormat::Contiguous;
   if (x.dim() == 5 && (x.suggest_memory_format() != contiguous || spec.weight.suggest_memory_format() != contiguous)) return false;

@@ -1,5 +1,6 @@
 #include "ops/packed.h"
 
+#include <algorithm>
 #include <sstream>
 
 #include <ATen/ATen.h>
@@ -44,6 +45,7 @@ void check_list(const std::vector<std::int64_t>& list, const char* name, size_t 
 void check(const ContractionSpec& spec) {
   TORCH_CHECK(spec.weight.defined(), "fusible.Contraction needs a weight, found none");
   check_tensor(spec.weight, "weight");
+  TORCH_CHECK(!spec.weight.is_meta(), "fusible.Contraction needs a weight with values, found one on the meta device");
   const std::int64_t rank = spec.weight.dim();
   const bool linear = spec.kind == Contraction::linear;
   TORCH_CHECK(linear ? rank == 2 : rank >= 3 && rank <= 5, "fusible.Contraction needs a weight of ", linear ? "2" : "3 to 5", " dimensions for ",
@@ -79,6 +81,18 @@ void check(const ContractionSpec& spec) {
 }
 
 }  // namespace
+
+bool ContractionSpec::has_usable_attributes() const {
+  if (kind == Contraction::linear) return true;
+  constexpr std::int64_t kMost = 1 << 16;
+  const std::int64_t spatial = spatial_dims();
+  const auto is_usable = [&](const std::vector<std::int64_t>& list, std::int64_t least) {
+    return static_cast<std::int64_t>(list.size()) == spatial &&
+           std::all_of(list.begin(), list.end(), [&](std::int64_t entry) { return entry >= least && entry <= kMost; });
+  };
+  return spatial >= 1 && spatial <= 3 && groups >= 1 && weight.size(0) % groups == 0 && is_usable(stride, 1) && is_usable(padding, 0) &&
+         is_usable(dilation, 1) && is_usable(output_padding, 0);
+}
 
 at::Tensor own_constant(const at::Tensor& tensor) {
   if (!tensor.defined()) return tensor;

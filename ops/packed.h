@@ -47,6 +47,8 @@ struct ContractionSpec {
   std::vector<Choice> choices;       // what tuning measured, on any machine
 
   std::int64_t spatial_dims() const { return kind == Contraction::linear ? 0 : weight.dim() - 2; }
+  // Whether groups and lists are such that ATen accepts, one entry per spatial dimension, none so large that a size computed from it wraps.
+  FUSIBLE_API bool has_usable_attributes() const;
   std::int64_t out_channels() const { return kind == Contraction::conv_transpose ? weight.size(1) * groups : weight.size(0); }
 };
 

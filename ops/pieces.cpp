@@ -55,6 +55,14 @@ TORCH_LIBRARY_IMPL(fusible, CompositeImplicitAutograd, m) {
   m.impl("unbind", unbind);
   m.impl("size", size);
 }
+// Under vmap the operators that they stand for have the batching rules.
+TORCH_LIBRARY_IMPL(fusible, FuncTorchBatched, m) {
+  m.impl("chunk", chunk);
+  m.impl("split", split);
+  m.impl("split_with_sizes", split_with_sizes);
+  m.impl("unbind", unbind);
+  m.impl("size", size);
+}
 
 }  // namespace
 }  // namespace fusible

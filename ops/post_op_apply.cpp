@@ -115,7 +115,8 @@ bool has_equal_strides(const at::Tensor& y) {
 // so a result of y's shape and dtype gets y's.
 bool keeps_shape_dtype_and_strides(const at::Tensor& y, const PostOp& step, at::TensorList operands) {
   if (!step.is_binary()) return true;
-  if (!step.operands) return !step.reversed && !step.scalars[0]->isComplex();
+  // In place ATen rounds a number to bfloat16 before it multiplies, out of place to float.
+  if (!step.operands) return !step.reversed && !step.scalars[0]->isComplex() && !at::isReducedFloatingType(y.scalar_type());
   const at::Tensor& other = operands[0];
   if (!other.defined() || other.layout() != at::kStrided || other.device() != y.device() || other.dim() > y.dim() ||
       at::result_type(y, other) != y.scalar_type())

@@ -70,10 +70,16 @@ std::optional<Decline> read_conv_attributes(const patterns::View& view, const Fa
   const auto* groups = view["groups"] ? facts.constant(view["groups"]) : nullptr;
   if (!groups || !groups->isInt()) return dynamic("groups");
   spec.groups = groups->toInt();
-  const auto negative = [](const std::vector<std::int64_t>& list) { return std::any_of(list.begin(), list.end(), [](auto v) { return v < 0; }); };
-  if (negative(spec.padding) || spec.groups < 1 || spec.weight.size(0) % spec.groups != 0)
+  const auto below = [](const std::vector<std::int64_t>& list, std::int64_t least) {
+    return std::any_of(list.begin(), list.end(), [&](auto v) { return v < least; });
+  };
+  if (below(spec.padding, 0) || spec.groups < 1 || spec.weight.size(0) % spec.groups != 0)
     return Decline{codes::unsupported_attribute, "padding >= 0 and groups that divide the channels", "its padding or groups are outside of that",
                    "pad with torch.nn.functional.pad before the convolution", {}};
+  const bool named = spec.padding_mode.empty() || spec.padding_mode == "same" || spec.padding_mode == "valid";
+  if (below(spec.stride, 1) || below(spec.dilation, 1) || below(spec.output_padding, 0) || !named)
+    return Decline{codes::unsupported_attribute, "stride and dilation >= 1, output_padding >= 0, and padding of numbers, \"same\" or \"valid\"",
+                   "an attribute that is outside of that", "nothing: the model raises here", {}};
   return std::nullopt;
 }
 

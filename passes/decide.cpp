@@ -81,10 +81,7 @@ class Decider {
       }
       return guilty(match);
     }
-    if (facts_.is_autocast(match.root)) {
-      const Decline reason = autocast();
-      return finding_of(match, reason.code, reason.needed, reason.found);
-    }
+    if (facts_.is_autocast(match.root)) return finding_of(match, codes::dtype, autocast().needed, autocast().found);
     if (options_.strict && !match.rule->exact)
       return finding_of(match, codes::strict_numerics, "a rule that says `numerics exact`", "one that does not: its result may round differently");
     if (options_.target == "aten") {

@@ -16,6 +16,7 @@ namespace {
 
 constexpr std::int64_t kScores = 32 << 10;  // floats of scores that a chunk holds
 constexpr std::int64_t kPart = 512;         // keys whose products are summed at once, as in contractions
+constexpr std::int64_t kBlock = 512;        // keys that ATen's FlashAttention leaves out together
 
 // Panels of a matrix [depth][columns], each [depth][panel]: the widest that a tile takes.
 struct Panels {
@@ -44,19 +45,26 @@ class Head {
   void run(std::int64_t batch, std::int64_t head, std::int64_t begin, std::int64_t end) {
     pack(a_.k + batch * a_.k_at.batch + head * a_.k_at.head, a_.v + batch * a_.v_at.batch + head * a_.v_at.head);
     const auto of = [&](auto* base, const Attention::Rows& at, std::int64_t row) { return base + batch * at.batch + head * at.head + row * at.row; };
-    for (std::int64_t first = begin; first < end; first += chunk_) {
-      const std::int64_t count = std::min(chunk_, end - first);
-      multiply(of(a_.q, a_.q_at, first), a_.q_at.row, count, packed_keys_, keys_, scores_, row_, nullptr);
-      soften(first, count, a_.mask ? of(a_.mask, a_.mask_at, first) : nullptr);
+    for (std::int64_t first = begin, count = 0; first < end; first += count) {
+      count = std::min({chunk_, end - first, a_.causal ? kBlock - first % kBlock : chunk_});
+      const std::int64_t read = keys_read(first);
+      multiply(of(a_.q, a_.q_at, first), a_.q_at.row, count, packed_keys_, keys_, keys_.depth, read, scores_, row_, nullptr);
+      soften(first, count, read, a_.mask ? of(a_.mask, a_.mask_at, first) : nullptr);
       Step divide{};
       divide.kind = StepKind::mul;
       divide.operand = inverse_;
       divide.row_stride = 1;
-      multiply(scores_, row_, count, packed_values_, values_, of(a_.y, a_.y_at, first), a_.y_at.row, &divide);
+      multiply(scores_, row_, count, packed_values_, values_, read, values_.columns, of(a_.y, a_.y_at, first), a_.y_at.row, &divide);
     }
   }
 
  private:
+  // Keys whose values a query is multiplied with, seen or not, which 0 * NaN tells: ATen's FlashAttention ends with the query's own block. Values
+  // of another width it does not take, and then all are multiplied.
+  std::int64_t keys_read(std::int64_t query) const {
+    return a_.causal && a_.width == a_.value_width ? std::min(a_.keys, round_up(query + 1, kBlock)) : a_.keys;
+  }
+
   void pack(const float* k, const float* v) const {
     for (std::int64_t panel = 0; panel < keys_.count(); ++panel) {
       const std::int64_t first = panel * keys_.panel, filled = std::min(keys_.panel, a_.keys - first);
@@ -73,9 +81,9 @@ class Head {
     }
   }
 
-  // c[i] = chain(rows[i] . weights), whole panels where `chain` is null, else the columns that there are.
-  void multiply(const float* rows, std::int64_t stride, std::int64_t count, const float* weights, const Panels& p, float* c, std::int64_t c_stride,
-                const Step* chain) const {
+  // c[i] = chain(rows[i] . weights) of the first `depth` and `columns` of them, whole panels where `chain` is null.
+  void multiply(const float* rows, std::int64_t stride, std::int64_t count, const float* weights, const Panels& p, std::int64_t depth, std::int64_t columns,
+                float* c, std::int64_t c_stride, const Step* chain) const {
     const float* pointers[32];
     Tile t{};
     t.rows = pointers;
@@ -86,14 +94,13 @@ class Head {
     t.c_stride = c_stride;
     t.chain = chain;
     t.steps = chain ? 1 : 0;
-    for (std::int64_t panel = 0; panel < p.count(); ++panel) {
-      t.channel = panel * p.panel;
-      t.columns = static_cast<std::int32_t>(chain ? std::min(p.panel, p.columns - t.channel) : p.panel);
+    for (t.channel = 0; t.channel < columns; t.channel += p.panel) {
+      t.columns = static_cast<std::int32_t>(chain ? std::min(p.panel, columns - t.channel) : p.panel);
       t.vectors = static_cast<std::int32_t>(divide_up(t.columns, isa().lanes));
-      const std::int64_t tiles = divide_up(count, isa().most_rows(t.vectors)), parts = divide_up(p.depth, kPart);
+      const std::int64_t tiles = divide_up(count, isa().most_rows(t.vectors)), parts = divide_up(depth, kPart);
       for (std::int64_t part = 0; part < parts; ++part) {
-        const std::int64_t from = p.depth * part / parts;
-        t.depth = p.depth * (part + 1) / parts - from;
+        const std::int64_t from = depth * part / parts;
+        t.depth = depth * (part + 1) / parts - from;
         t.offset = from;
         t.resume = part > 0;
         t.finish = part + 1 == parts;
@@ -112,11 +119,11 @@ class Head {
   }
 
   // Scores to e^(score - greatest), their sums to inverse_.
-  void soften(std::int64_t first, std::int64_t count, const float* mask) const {
+  void soften(std::int64_t first, std::int64_t count, std::int64_t read, const float* mask) const {
     for (std::int64_t i = 0; i < count; ++i) {
       const std::int64_t seen = a_.causal ? std::min(a_.keys, first + i + 1) : a_.keys;
       inverse_[i] = isa().softmax(scores_ + i * row_, seen, a_.scale, mask ? mask + i * a_.mask_at.row : nullptr);
-      std::fill(scores_ + i * row_ + seen, scores_ + i * row_ + a_.keys, 0.0f);
+      std::fill(scores_ + i * row_ + seen, scores_ + i * row_ + read, 0.0f);
     }
   }
 

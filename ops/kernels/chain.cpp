@@ -1,5 +1,7 @@
 #include "ops/kernels/chain.h"
 
+#include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include <ATen/ATen.h>
@@ -39,6 +41,21 @@ StepKind binary_kind(const PostOp& op) {
 }
 
 bool is_real(const std::optional<c10::Scalar>& s) { return s && !s->isComplex(); }
+
+// What ATen makes of a number beside a tensor, in float32 and in bfloat16: the nearest float, beyond its range an infinity.
+float nearest(const c10::Scalar& s) { return s.isFloatingPoint() ? static_cast<float>(s.toDouble()) : s.to<float>(); }
+
+// As an argument of an activation ATen refuses a number beyond the range of the result's dtype.
+bool is_in_range(const std::optional<c10::Scalar>& s) {
+  constexpr double kMost = 0x1.fep127;  // of bfloat16
+  return !s || std::isinf(s->toDouble()) || !(std::abs(s->toDouble()) > kMost);
+}
+
+// Where y * input_scale has y's sign and no product is 0 * inf, so that the smaller of it and 0 is what expm1 is taken of.
+bool is_plain_elu(const Step& s) { return s.c >= 0 && std::isfinite(s.c) && std::isfinite(s.a) && std::isfinite(s.b) && std::isfinite(s.a * s.b); }
+
+// log1p(e^z) is infinite in ATen where e^z is, from 88.72 on, if z is not beyond the threshold.
+bool is_plain_softplus(const Step& s) { return s.b <= 88; }
 
 }  // namespace
 
@@ -86,8 +103,10 @@ bool Chain::add(const PostOp& op, const Operand* operands, size_t index, const V
   if (op.is_binary()) {
     if (!is_real(op.scalars[0])) return false;
     step.kind = binary_kind(op);
-    step.a = number(0);
+    step.a = nearest(*op.scalars[0]);
+    if (std::isfinite(step.a) && !is_in_range(op.scalars[0])) return false;  // in place an infinity of bfloat16
   } else {
+    if (!std::all_of(op.scalars.begin(), op.scalars.end(), is_in_range)) return false;
     step.kind = *unary_kind(op);
     switch (op.kind) {
       case PostOpKind::relu: step.b = kInfinity; break;
@@ -111,6 +130,7 @@ bool Chain::add(const PostOp& op, const Operand* operands, size_t index, const V
     }
     // A NaN bound makes every element NaN in ATen.
     if (step.kind == StepKind::clamp && !(step.a == step.a && step.b == step.b)) return false;
+    if ((step.kind == StepKind::elu && !is_plain_elu(step)) || (step.kind == StepKind::softplus && !is_plain_softplus(step))) return false;
   }
   steps_.push_back(step);
   operand_of_.push_back(-1);
@@ -151,6 +171,7 @@ bool Chain::add_operand(StepKind kind, const Operand& operand, size_t index, con
 // weight * (y - mean) / sqrt(var + eps) + bias as y * scale + shift.
 bool Chain::add_batch_norm(const PostOp& op, const Operand* operands, const View& y) {
   if (y.channel_dim != 1) return false;
+  if (!is_in_range(op.scalars[0])) return false;
   for (int i = 0; i < 4; ++i) {
     if (!operands[i].defined) {
       if (i >= 2) return false;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -14,7 +15,7 @@ namespace fusible::kernels {
 bool PackedWeights::takes(const ContractionSpec& spec) {
   const at::Tensor& w = spec.weight;
   const auto dtype = w.scalar_type();
-  if ((dtype != at::kFloat && dtype != at::kBFloat16) || !(w.device().is_cpu() || w.is_meta()) || w.numel() == 0) return false;
+  if ((dtype != at::kFloat && dtype != at::kBFloat16) || !(w.device().is_cpu() || w.is_meta()) || w.numel() == 0 || !spec.has_usable_attributes()) return false;
   if (spec.bias.defined() && (spec.bias.scalar_type() != dtype || !spec.bias.device().is_cpu())) return false;
   if (spec.kind == Contraction::linear) return true;
   const std::int64_t spatial = w.dim() - 2;
@@ -65,8 +66,10 @@ PackedWeights::PackedWeights(const ContractionSpec& spec, std::shared_ptr<Weight
   panel_ = (vectors + count - 1) / count * isa().lanes;
   depthwise_ = groups_ > 1 && in_ == 1 && out_ == 1;
   grouped_ = takes_grouped_lines(spec);
+  // Taps of one result, and of a result and the next, leave nothing out between them: a padded copy is not larger than the taps of all results.
+  const bool taps_meet = std::equal(stride_, stride_ + 3, kernel_, std::less_equal<>()) && std::all_of(dilation_, dilation_ + 3, [](auto d) { return d == 1; });
   // 8: a tap's depth below which its pointers cost more than its products.
-  padded_copy_ = groups_ == 1 && in_ < 8 && kernel_[2] > 1 && dilation_[2] == 1 && !transposed_;
+  padded_copy_ = groups_ == 1 && in_ < 8 && kernel_[2] > 1 && taps_meet && !transposed_;
   frames_apart_ = kernel_[0] == 1 && stride_[0] == 1 && !padding_[0] && !padding_end_[0] && !output_padding_[0];
   find_phases();
   pairs_ = dtype_ == at::kBFloat16 && !depthwise_ && !grouped_ && !padded_copy_ && in_ % 2 == 0;

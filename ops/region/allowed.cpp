@@ -4,6 +4,7 @@
 
 #include "ops/region/integers.h"
 #include "ops/region/region.h"
+#include "ops/region/text.h"
 
 namespace fusible {
 namespace {
@@ -138,6 +139,7 @@ bool Region::takes(const c10::OperatorName& op) {
 }
 
 bool Region::takes(const c10::OperatorName& op, const std::vector<const c10::IValue*>& constants) {
+  if (!std::all_of(constants.begin(), constants.end(), [](const c10::IValue* constant) { return !constant || has_text(*constant); })) return false;
   // Training updates the statistics.
   if (op.name == "aten::batch_norm") return constants.size() > 5 && constants[5] && constants[5]->isBool() && !constants[5]->toBool();
   return takes(op);

@@ -14,7 +14,10 @@ struct Buffer {
   c10::DataPtr memory;
 };
 
+constexpr size_t kMostFree = 4;
+
 struct Pool {
+  Pool() { free.reserve(kMostFree + 1); }  // so that no destructor of an arena allocates
   std::mutex mutex;
   std::vector<Buffer> free;
 };
@@ -24,8 +27,6 @@ Pool& pool() {
   static Pool& instance = *new Pool;
   return instance;
 }
-
-constexpr size_t kMostFree = 4;
 
 }  // namespace
 

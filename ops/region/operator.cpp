@@ -28,6 +28,8 @@ TORCH_LIBRARY_FRAGMENT(fusible, m) {
   m.def("region(Tensor[] inputs, __torch__.torch.classes.fusible.Region plan) -> Tensor[]");
 }
 TORCH_LIBRARY_IMPL(fusible, CompositeImplicitAutograd, m) { m.impl("region", region); }
+// Under vmap the list's operators have the batching rules.
+TORCH_LIBRARY_IMPL(fusible, FuncTorchBatched, m) { m.impl("region", region); }
 
 }  // namespace
 }  // namespace fusible

@@ -268,7 +268,9 @@ at::Tensor Frame::tensor(std::int64_t reg) {
     if (held_[reg].scalar_type() != slot.dtype) held_[reg] = held_[reg].to(slot.dtype);
     return held_[reg];
   }
-  return at::from_blob(address(reg), slot.sizes, slot.strides_in_memory(), at::TensorOptions(at::kFloat));
+  const std::vector<std::int64_t> strides = slot.strides_in_memory();
+  TORCH_INTERNAL_ASSERT(strides.size() == slot.sizes.size());  // from_blob, which is noexcept there, would end the process
+  return at::from_blob(address(reg), slot.sizes, strides, at::TensorOptions(at::kFloat));
 }
 
 at::Tensor Frame::narrow_tensor(std::int64_t reg) {

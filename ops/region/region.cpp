@@ -35,6 +35,12 @@ bool fits_registers(const Argument& argument) {
   return std::count(entries.begin(), entries.end(), Argument::kHeld) == static_cast<std::ptrdiff_t>(argument.registers.size());
 }
 
+// A mode or a transform (TorchDispatchMode, torch.func) is to see each operator, and tensors that a plan makes for itself would be the mode's.
+bool are_operators_seen() {
+  constexpr c10::DispatchKeySet kModes({c10::DispatchKey::Python, c10::DispatchKey::FuncTorchDynamicLayerFrontMode, c10::DispatchKey::Functionalize});
+  return c10::impl::tls_local_dispatch_key_set().included_.has_any(kModes);
+}
+
 void append(std::vector<std::int64_t>& signature, const at::Tensor& x) {
   signature.push_back(static_cast<std::int64_t>(x.scalar_type()));
   signature.push_back(x.dim());
@@ -214,7 +220,7 @@ void Region::forget_plans() {
 }
 
 bool Region::may_plan(at::TensorList inputs) const {
-  if (at::autocast::is_autocast_enabled(at::kCPU) || needs_derivative(inputs)) return false;
+  if (at::autocast::is_autocast_enabled(at::kCPU) || are_operators_seen() || needs_derivative(inputs)) return false;
   for (std::int64_t i = 0; i < inputs_; ++i)
     if (!(integers_[i] ? is_plain_integer(inputs[i]) : is_plain(inputs[i]))) return false;
   return true;

@@ -21,8 +21,8 @@
 
 namespace fusible {
 
-// A register, registers that form a Tensor[], an int[] of which registers hold some entries, or a constant: number, bool, string, int list,
-// None, Tensor or fusible.Contraction.
+// A register, registers that form a Tensor[], an int[] of which registers hold some entries, or a constant: number, bool, string, list of
+// integers or of numbers, None, Tensor or fusible.Contraction.
 struct Argument {
   enum class Kind { constant, one, list, integers };
   static constexpr std::int64_t kHeld = std::numeric_limits<std::int64_t>::min();  // an entry that the next of `registers` holds
@@ -58,7 +58,7 @@ class FUSIBLE_API Region : public torch::CustomClassHolder {
   // (version, number of inputs, instructions as text, output registers, weights, tensor constants)
   using State = std::tuple<std::int64_t, std::int64_t, std::vector<std::string>, std::vector<std::int64_t>,
                            std::vector<c10::intrusive_ptr<PackedContraction>>, std::vector<at::Tensor>>;
-  static constexpr std::int64_t kVersion = 2;  // 2: integers in registers; 1 is read, too
+  static constexpr std::int64_t kVersion = 3;  // 2: integers in registers; 3: lists of numbers; those before are read, too
 
   // Throws c10::Error when the parts do not fit: a register read before it is written, an operator that regions do not take.
   Region(std::int64_t inputs, std::vector<Instruction> instructions, std::vector<std::int64_t> outputs);

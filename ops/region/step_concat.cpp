@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <optional>
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -69,37 +68,44 @@ std::unique_ptr<Step> make_concat(Making& making) {
 }
 
 void join_concats(std::int64_t inputs, std::vector<Slot>& slots, std::vector<std::unique_ptr<Step>>& steps) {
-  const auto become_part = [&](std::int64_t part, std::int64_t whole, std::int64_t channel) {
-    slots[part].strides = slots[whole].strides_in_memory();
-    slots[part].alias_of = whole;
-    slots[part].shift = channel;
-    slots[part].form = Form::view;
+  // The strides of an alias are those of the memory that it shows: a register that has one stays where it is.
+  std::vector<bool> is_shown(slots.size(), false);
+  for (const Slot& slot : slots)
+    if (slot.alias_of >= 0) is_shown[slot.alias_of] = true;
+  const auto may_move = [&](std::int64_t reg) { return slots[reg].form == Form::nhwc && slots[reg].alias_of < 0 && !is_shown[reg]; };
+  const auto move = [&](std::int64_t reg, std::int64_t to, std::int64_t shift, std::vector<std::int64_t> strides) {
+    Slot& slot = slots[reg];
+    slot.form = Form::view;
+    slot.alias_of = to;
+    slot.shift = shift;
+    slot.strides = std::move(strides);
+    is_shown[to] = true;
   };
-  // Where the parts lie one behind the other already, as in a later concatenation that begins with the same parts.
-  const auto place_of = [&](const ConcatStep& concat) -> std::optional<std::pair<std::int64_t, std::int64_t>> {
+  // Where pixel by pixel the parts lie one behind the other already, as in a later concatenation that begins with the same parts: as their first
+  // one, of more channels.
+  const auto place_of = [&](const ConcatStep& concat) -> const Slot* {
     const Slot& first = slots[concat.parts[0].reg];
-    for (const auto& [reg, channel] : concat.parts) {
-      const Slot& slot = slots[reg];
-      if (slot.form != Form::view || slot.alias_of != first.alias_of || slot.shift != first.shift + channel || slot.pixel_stride() != first.pixel_stride())
-        return std::nullopt;
-    }
-    return std::make_pair(first.alias_of, first.shift);
+    const std::int64_t stride = first.pixel_stride();
+    const bool together = std::all_of(concat.parts.begin(), concat.parts.end(), [&](const ConcatStep::Part& part) {
+      const Slot& slot = slots[part.reg];
+      return slot.form == Form::view && slot.alias_of == first.alias_of && slot.shift == first.shift + part.channel && slot.pixel_stride() == stride;
+    });
+    return together && stride != 0 && first.alias_of >= 0 && first.strides[1] == 1 ? &first : nullptr;
   };
   // The last concatenation first: it is the longest.
   for (auto i = static_cast<std::int64_t>(steps.size()); i-- > 0;) {
     auto* const concat = dynamic_cast<ConcatStep*>(steps[i].get());
     if (!concat) continue;
     const std::int64_t y = inputs + i;
-    if (const auto place = slots[y].alias_of < 0 ? place_of(*concat) : std::nullopt) {
-      become_part(y, place->first, place->second);
+    if (const Slot* const first = may_move(y) ? place_of(*concat) : nullptr) {
+      move(y, first->alias_of, first->shift, first->strides);
       steps[i].reset();
       continue;
     }
     std::erase_if(concat->parts, [&](const ConcatStep::Part& part) {
-      const Slot& slot = slots[part.reg];
-      const bool own = part.reg >= inputs && slot.form == Form::nhwc && slot.alias_of < 0;
-      if (!own || !steps[part.reg - inputs] || !steps[part.reg - inputs]->writes_pixels()) return false;
-      become_part(part.reg, y, part.channel);
+      const bool made = part.reg >= inputs && steps[part.reg - inputs] && steps[part.reg - inputs]->writes_pixels();
+      if (!made || !may_move(part.reg)) return false;
+      move(part.reg, y, part.channel, slots[y].strides_in_memory());
       return true;
     });
     if (concat->parts.empty()) steps[i].reset();

@@ -34,6 +34,7 @@ class ContractionStep : public Step {
   const kernels::Pixels& pixels() const { return pixels_; }  // of the input
   bool rows_collapse() const { return collapse_; }
   std::int64_t x() const { return x_.reg; }
+  Form form() const { return x_.form; }  // of the input and of the result
   std::int64_t y() const { return y_; }
 
  private:

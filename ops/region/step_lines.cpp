@@ -140,9 +140,10 @@ void join_lines(const std::vector<std::int64_t>& reads, const std::vector<Slot>&
                 std::vector<std::int64_t>& runs_at) {
   const auto count = static_cast<std::int64_t>(steps.size());
   const auto contraction = [&](std::int64_t i) { return dynamic_cast<ContractionStep*>(steps[i].get()); };
+  // Of two forms a line of the one is no line of the other, even where there are as many.
   const auto joins = [&](const ContractionStep& from, const ContractionStep* to) {
-    return to && slots[from.x()].form != Form::view && slots[to->y()].form != Form::view && to->x() == from.y() && reads[from.y()] == 1 && from.weights().takes_lines(from.pixels()) &&
-           to->weights().takes_lines(to->pixels()) && !to->weights().takes_planar() &&
+    return to && to->x() == from.y() && to->form() == from.form() && slots[from.x()].form != Form::view && slots[to->y()].form != Form::view &&
+           reads[from.y()] == 1 && from.weights().takes_lines(from.pixels()) && to->weights().takes_lines(to->pixels()) && !to->weights().takes_planar() &&
            slots[from.y()].numel() * 4 / at::get_num_threads() >= kSpills;
   };
   for (std::int64_t i = 0; i < count; ++i) {

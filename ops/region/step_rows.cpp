@@ -101,7 +101,7 @@ std::unique_ptr<Step> make_layer_norm(Making& making) {
     if (making.instruction.arguments[2 + i].kind != Argument::Kind::constant) return nullptr;
     if (making.value(2 + i).isNone()) continue;
     affine[i] = making.value(2 + i).toTensor();
-    if (affine[i].scalar_type() != at::kFloat) return nullptr;
+    if (affine[i].scalar_type() != at::kFloat || affine[i].sizes() != at::IntArrayRef{sizes.back()}) return nullptr;
     affine[i] = affine[i].contiguous();
   }
   making.made_form = Form::dense;

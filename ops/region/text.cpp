@@ -3,16 +3,17 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
-#include <cmath>
 
 namespace fusible {
 namespace {
 
+// Of a word that is an integer or another number: inf and nan have an n.
+bool is_number(std::string_view text) { return text.find_first_of(".en") != std::string_view::npos; }
+
 std::string print_number(double number) {
   std::array<char, 40> buffer{};
   std::string text(buffer.data(), std::to_chars(buffer.data(), buffer.data() + buffer.size(), number).ptr);
-  if (std::isfinite(number) && text.find_first_of(".e") == std::string::npos) text += ".0";
-  return text;
+  return is_number(text) ? text : text + ".0";
 }
 
 std::string print_integers(const Argument& argument) {
@@ -29,6 +30,14 @@ std::string print_list(const std::vector<std::int64_t>& list, const char* prefix
   return text;
 }
 
+std::string print_numbers(const std::vector<double>& list) {
+  std::string text;
+  for (double entry : list) text += (text.empty() ? "" : " ") + print_number(entry);
+  return text;
+}
+
+bool is_weights(const c10::IValue& value) { return value.isCustomClass() && value.type()->isSubtypeOf(*c10::getCustomClassType<c10::intrusive_ptr<PackedContraction>>()); }
+
 std::string print_value(const c10::IValue& value, Constants& constants) {
   if (value.isNone()) return "none";
   if (value.isBool()) return value.toBool() ? "true" : "false";
@@ -36,12 +45,11 @@ std::string print_value(const c10::IValue& value, Constants& constants) {
   if (value.isDouble()) return print_number(value.toDouble());
   if (value.isString()) return "'" + value.toStringRef() + "'";
   if (value.isIntList()) return "(" + print_list(value.toIntVector(), "") + ")";
+  if (value.isDoubleList()) return "(" + print_numbers(value.toDoubleVector()) + ")";
   if (value.isTensor()) {
     constants.tensors.push_back(value.toTensor());
     return "$" + std::to_string(constants.tensors.size() - 1);
   }
-  TORCH_CHECK(value.isCustomClass(), "a region takes numbers, strings, int lists, tensors and weights as constants, found ",
-              value.tagKind());
   constants.weights.push_back(value.toCustomClass<PackedContraction>());
   return "#" + std::to_string(constants.weights.size() - 1);
 }
@@ -94,9 +102,16 @@ class Reader {
     return integer(text.substr(1));
   }
 
+  double number(std::string_view text) const {
+    double value = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    check(error == std::errc() && end == text.data() + text.size());
+    return value;
+  }
+
   template <typename Element>
-  std::vector<std::int64_t> list(std::string_view inner, Element element) const {
-    std::vector<std::int64_t> result;
+  auto list(std::string_view inner, Element element) const {
+    std::vector<decltype(element(inner))> result;
     while (!inner.empty()) {
       const size_t end = std::min(inner.find(' '), inner.size());
       result.push_back(element(inner.substr(0, end)));
@@ -105,7 +120,8 @@ class Reader {
     return result;
   }
 
-  Argument integers(std::string_view inner) const {
+  Argument numbers(std::string_view inner) const {
+    if (is_number(inner.substr(0, inner.find(' ')))) return Argument::constant(list(inner, [&](std::string_view t) { return number(t); }));
     std::vector<std::int64_t> registers;
     auto entries = list(inner, [&](std::string_view t) {
       if (t.empty() || t[0] != '%') return integer(t);
@@ -124,7 +140,7 @@ class Reader {
     switch (text[0]) {
       case '%': return Argument::reg(reg(text));
       case '[': return Argument::regs(list(inner, [&](auto t) { return reg(t); }));
-      case '(': return integers(inner);
+      case '(': return numbers(inner);
       case '\'': return Argument::constant(std::string(inner));
       case '#': return Argument::constant(at(constants_.weights, text));
       case '$': return Argument::constant(at(constants_.tensors, text));
@@ -136,10 +152,7 @@ class Reader {
     const char* const end = text.data() + text.size();
     if (const auto [p, error] = std::from_chars(text.data(), end, whole); error == std::errc() && p == end)
       return Argument::constant(whole);
-    double number = 0;
-    const auto [p, error] = std::from_chars(text.data(), end, number);
-    check(error == std::errc() && p == end);
-    return Argument::constant(number);
+    return Argument::constant(number(text));
   }
 
   template <typename T>
@@ -154,6 +167,13 @@ class Reader {
 };
 
 }  // namespace
+
+// Beyond these an operator has its arguments from the graph: an empty list would be one of integers, and a text ends at its second quote.
+bool has_text(const c10::IValue& constant) {
+  if (constant.isString()) return constant.toStringRef().find('\'') == std::string::npos;
+  if (constant.isDoubleList()) return !constant.toDoubleList().empty();
+  return constant.isNone() || constant.isBool() || constant.isInt() || constant.isDouble() || constant.isIntList() || constant.isTensor() || is_weights(constant);
+}
 
 std::string print_instruction(const Instruction& instruction, Constants& constants) {
   std::string text = "%" + std::to_string(instruction.result) + " = " + instruction.op.name;

@@ -1,7 +1,7 @@
 #pragma once
 
 // Instructions as text: "%3 = aten::add.Tensor %1 %2 1". Arguments: %n register, [%a %b] registers, #n weights, $n tensor constant, none,
-// true, false, integers, numbers with "." or "e" (also inf, nan), (1 2 %3) integer list, 'text'.
+// true, false, integers, numbers with "." or "e" (also inf, nan), (1 2 %3) integer list, (0.5 2.0) list of numbers, 'text'.
 
 #include <string>
 #include <string_view>
@@ -17,6 +17,8 @@ struct Constants {
   std::vector<at::Tensor> tensors;
 };
 
+// Whether a constant has a text, from which it comes back bit for bit. A region takes no other (Region::takes).
+bool has_text(const c10::IValue& constant);
 std::string print_instruction(const Instruction& instruction, Constants& constants);
 // Throws c10::Error with the text when it is not in the format.
 Instruction parse_instruction(std::string_view text, const Constants& constants);

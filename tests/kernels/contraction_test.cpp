@@ -216,5 +216,33 @@ TEST(Contraction, PlanarImagesOfFewChannels) {
   expect_close(y, x, spec, {}, {}, "planar");
 }
 
+// ATen's im2col lays out every tap of every result; a padded copy may lay out what lies between them where taps overlap or meet only.
+TEST(Contraction, APaddedCopyIsNotLargerThanTheTapsOfItsResults) {
+  for (unsigned seed = 0; seed < 100; ++seed) {
+    Random random(seed);
+    ContractionSpec spec;
+    spec.weight = at::randn({8, random.in(2, 7), random.one_of({1, 2, 3, 7}), random.one_of({2, 3, 7})});
+    spec.stride = {random.one_of({1, 2, 3, 500}), random.one_of({1, 2, 3, 500})};
+    spec.padding = {random.one_of({0, 1, 3, 500}), random.one_of({0, 1, 3, 500})};
+    spec.dilation = {random.one_of({1, 2, 100}), 1};
+    const at::Tensor x = at::randn({2, spec.weight.size(1), random.in(8, 30), random.in(8, 30)}).contiguous(at::MemoryFormat::ChannelsLast);
+    const auto packed = make_packed(spec);
+    const auto& weights = kernels::packed_weights(*packed);
+    kernels::Pixels pixels;
+    pixels.images = 2;
+    pixels.height = x.size(2);
+    pixels.width = x.size(3);
+    pixels.pixel_stride = x.size(1);
+    const std::int64_t results = weights.out_pixels(pixels).rows() * pixels.images;
+    if (results == 0) continue;
+    // 4: a last result in each dimension may leave most of a stride behind it.
+    EXPECT_LE(weights.scratch_floats(pixels), 4 * results * spec.weight[0].numel() + 4 * x.numel()) << packed->describe() << x.sizes();
+    if (results > 20000) continue;
+    at::Tensor y;
+    ASSERT_TRUE(try_panels(x, packed->spec(), packed.get(), {}, {}, y));
+    expect_close(y, x, spec, {}, {}, packed->describe());
+  }
+}
+
 }  // namespace
 }  // namespace fusible

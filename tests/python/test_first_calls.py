@@ -72,3 +72,24 @@ def test_first_calls_take_at_most_three_times_a_later_one_and_5_ms(name, tmp_pat
     assert max(least["first"]) <= 3 * least["later"] + 0.005, least
     assert least["packing"] < 0.5, least
     assert fusing < 1, f"{fusing:.2f} s"
+
+
+FAKE = """
+import sys, torch
+import fusible
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+module, x = torch.jit.load(sys.argv[1]), torch.randn(2, 16, 8, 8)
+with torch.no_grad():
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        print(tuple(module(mode.from_tensor(x)).shape))
+    print(module._fusible_region_0.explain([x]))
+"""
+
+
+def test_a_first_call_under_fake_tensors_decides_nothing_for_later_ones(tmp_path):
+    module = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1), nn.ReLU())
+    fusible.fuse(torch.jit.script(module.eval())).save(str(tmp_path / "fused.pt"))
+    run = subprocess.run([sys.executable, "-c", FAKE, str(tmp_path / "fused.pt")], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines() == ["(2, 16, 8, 8)", "['loop nest', 'loop nest']"]

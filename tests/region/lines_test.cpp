@@ -109,6 +109,21 @@ TEST(Lines, MatrixProductsTakeAnyRows) {
   expect_bits({conv(64, 200, 1, 1, 0), conv(200, 70, 1, 1, 0)}, image(2, 64, 61, 53), 2);
 }
 
+// A linear reads rows along the last dimension, a convolution pixels along the channels: what one makes lies otherwise than the other reads it.
+TEST(Lines, RowsAndPixelsAreNotPassedOnToEachOther) {
+  at::manual_seed(9);
+  Layer sequence = conv(64, 64, 1, 1, 0);
+  sequence.spec.weight = sequence.spec.weight.squeeze(-1);
+  sequence.spec.stride = sequence.spec.dilation = {1};
+  sequence.spec.padding = {0};
+  expect_bits({conv(64, 64, 1, 1, 0), linear(64, 64)}, image(4, 64, 64, 64), 0);
+  expect_bits({linear(64, 64), conv(64, 64, 1, 1, 0)}, at::randn({4, 64, 64, 64}), 0);
+  for (const std::int64_t length : {64, 256}) {
+    expect_bits({sequence, linear(length, 96)}, at::randn({96, 64, length}), 0);
+    expect_bits({linear(96, length), sequence}, at::randn({96, 64, 96}), 0);
+  }
+}
+
 TEST(Lines, NaNAndInfReachWhatReadsThem) {
   at::manual_seed(4);
   at::Tensor x = image(1, 16, 113, 111);

@@ -132,6 +132,100 @@ TEST(PlanLimits, ShapesAreNotInferredThroughOtherDtypes) {
   expect_as_written(*region, {at::randn({2, 4})});
 }
 
+// Where the list raises, the plan that would do without the operator is none, and every call raises as the first one.
+void expect_raises(const Region& region, const std::vector<at::Tensor>& inputs) {
+  EXPECT_THROW(region.interpret(inputs), c10::Error) << region.print();
+  for (int call = 0; call < 2; ++call) EXPECT_THROW(region.run(inputs), c10::Error) << region.print();
+}
+
+TEST(PlanLimits, AnAffineOfAnotherSizeThanTheRowRaises) {
+  for (const std::int64_t size : {1, 8, 17})
+    for (const bool inferred : {false, true})
+      for (const size_t at : {2, 3}) {
+        Writer w;
+        std::vector<Arg> arguments{Arg::reg(w.linear(w.input(), rows(16, 16))), Arg::constant(Ints{16}), Arg::constant({}), Arg::constant({}), Arg::constant(1e-5), Arg::constant(true)};
+        arguments[at] = Arg::constant(at::randn({size}));
+        const std::int64_t y = w.call({"aten::layer_norm", ""}, arguments);
+        w.output(inferred ? w.linear(y, rows(16, 4)) : w.relu(y));
+        expect_raises(*w.finish(), {at::randn({4, 16})});
+      }
+}
+
+TEST(PlanLimits, AffinesWithoutRowsOrOfAnotherRankRaise) {
+  for (const at::Tensor& weight : {at::randn({4, 16}), at::randn({16, 1}), at::randn({})}) {
+    Writer w;
+    const std::int64_t y = w.linear(w.input(), rows(16, 16));
+    w.output(w.linear(w.call({"aten::layer_norm", ""}, {Arg::reg(y), Arg::constant(Ints{16}), Arg::constant(weight), Arg::constant({}), Arg::constant(1e-5), Arg::constant(true)}), rows(16, 4)));
+    expect_raises(*w.finish(), {at::randn({4, 16})});
+  }
+}
+
+TEST(PlanLimits, StatisticsOfAnotherSizeThanTheChannelsRaise) {
+  for (const size_t at : {1, 2, 3, 4}) {
+    Writer w;
+    std::vector<Arg> arguments{Arg::reg(w.linear(w.input(), rows(16, 16)))};
+    for (size_t i = 1; i < 5; ++i) arguments.push_back(Arg::constant(at::rand({i == at ? 8 : 16}) + 0.5));
+    for (const Arg& rest : {Arg::constant(false), Arg::constant(0.1), Arg::constant(1e-5), Arg::constant(false)}) arguments.push_back(rest);
+    w.output(w.linear(w.call({"aten::batch_norm", ""}, arguments), rows(16, 4)));
+    expect_raises(*w.finish(), {at::randn({4, 16})});
+  }
+}
+
+TEST(PlanLimits, ArgumentsThatAnOperatorRefusesRaise) {
+  const std::vector<std::pair<c10::OperatorName, std::vector<Arg>>> calls = {
+      {{"aten::clamp", ""}, {Arg::constant({}), Arg::constant({})}},
+      {{"aten::gelu", ""}, {Arg::constant(std::string("foo"))}},
+      {{"aten::add", "Tensor"}, {Arg::reg(1), Arg::constant(true)}}};
+  for (const auto& [op, rest] : calls) {
+    Writer w;
+    w.input();
+    std::vector<Arg> arguments{Arg::reg(w.linear(0, rows(16, 16)))};
+    arguments.insert(arguments.end(), rest.begin(), rest.end());
+    w.output(w.linear(w.call(op, arguments), rows(16, 4)));
+    expect_raises(*w.finish(), {at::randn({4, 16})});
+  }
+}
+
+// Whether there is such a view depends on strides, which nobody infers: those of the images and of all that was made of them.
+TEST(PlanLimits, AViewOfWhatHasNoSuchViewRaises) {
+  for (const bool turned : {false, true}) {
+    Writer w;
+    std::int64_t y = w.relu(w.conv(w.input(), 16, 16));
+    if (turned) y = w.call({"aten::permute", ""}, {Arg::reg(y), Arg::constant(Ints{0, 2, 3, 1})});
+    w.output(w.linear(w.call({"aten::view", ""}, {Arg::reg(y), Arg::constant(Ints{-1, 256})}), rows(256, 4)));
+    const auto region = w.finish();
+    const at::Tensor image = at::randn({4, 16, 4, 4}), last = image.contiguous(at::MemoryFormat::ChannelsLast);
+    expect_raises(*region, {turned ? image : last});
+    expect_as_written(*region, {turned ? last : image});
+  }
+}
+
+TEST(PlanLimits, AViewThatAnyStridesHaveIsInferred) {
+  Writer w;
+  const std::int64_t y = w.conv(w.input(), 16, 16), pooled = w.call({"aten::adaptive_avg_pool2d", ""}, {Arg::reg(y), Arg::constant(Ints{1, 1})});
+  w.output(w.linear(w.call({"aten::view", ""}, {Arg::reg(pooled), Arg::constant(Ints{-1, 16})}), rows(16, 4)));
+  const auto region = w.finish();
+  for (const auto format : {at::MemoryFormat::Contiguous, at::MemoryFormat::ChannelsLast}) {
+    const at::Tensor image = at::randn({4, 16, 4, 4}).contiguous(format);
+    std::vector<at::Tensor> seen;
+    EXPECT_TRUE(infer_shapes(*region, {image}, seen));
+    expect_as_written(*region, {image});
+  }
+}
+
+TEST(PlanLimits, AModeSeesTheOperators) {
+  Writer w;
+  w.output(w.linear(w.linear(w.input(), rows(16, 16)), rows(16, 4)));
+  const auto region = w.finish();
+  const at::Tensor x = at::randn({4, 16});
+  {
+    const c10::impl::IncludeDispatchKeyGuard mode(c10::DispatchKey::Functionalize);
+    EXPECT_TRUE(region->explain({x}).empty());
+  }
+  EXPECT_EQ(region->explain({x}).size(), 2);
+  expect_as_written(*region, {x});
+}
+
 // t is a view of y, which ATen made and the arena does not know; y's place is free for what is made after its last reader.
 TEST(PlanLimits, AViewByAtenOutlivesThePlaceThatItShows) {
   Writer w;

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
+#include <cstring>
 #include <sstream>
 
 #include <ATen/Parallel.h>
@@ -258,6 +260,30 @@ TEST(Region, SavedFormRoundTrips) {
   for (const char* damaged : {"", "%1", "%1 = aten::relu", "%1 = aten::relu %7", "%1 = aten::relu [%0", "%1 = aten::system %0",
                               "%1 = aten::relu #0", "%1 = aten::relu_ %0", "%9 = aten::relu %0", "%1 = aten::relu %-1", "x = y z"})
     EXPECT_THROW(Region::load({Region::kVersion, 1, {damaged}, {1}, {}, {}}), c10::Error) << damaged;
+}
+
+TEST(Region, NumbersInListsRoundTrip) {
+  for (const std::vector<double>& list : {std::vector<double>{2, 2}, {0.1, 1.0 / 3}, {-0.0, 1e300}, {5e-324}, {INFINITY, -INFINITY, NAN}}) {
+    Region::Builder b;
+    b.output(b.call({"aten::upsample_nearest2d", "vec"}, {Argument::reg(b.input()), Argument::constant({}), Argument::constant(list)}));
+    const auto region = b.finish(), again = Region::load(region->save());
+    const auto found = again->instructions()[0].arguments[2].value.toDoubleVector();
+    EXPECT_EQ(again->print(), region->print());
+    ASSERT_EQ(found.size(), list.size());
+    EXPECT_EQ(std::memcmp(found.data(), list.data(), list.size() * sizeof(double)), 0) << region->print();
+  }
+}
+
+// What is taken can be written: a constant that has no text makes no region, instead of one that cannot be saved.
+TEST(Region, ConstantsWithoutATextAreNotTaken) {
+  for (const c10::IValue& value : {c10::IValue(c10::complex<double>(0, 1)), c10::IValue(std::vector<double>{}), c10::IValue(std::vector<bool>{true}),
+                                   c10::IValue(std::vector<at::Tensor>{at::ones({2})}), c10::IValue("a 'quoted' word"), c10::IValue(at::Device("cpu"))}) {
+    const c10::IValue none;
+    EXPECT_FALSE(Region::takes({"aten::upsample_nearest2d", "vec"}, {nullptr, &none, &value})) << value;
+    Region::Builder b;
+    b.output(b.call({"aten::upsample_nearest2d", "vec"}, {Argument::reg(b.input()), Argument::constant({}), Argument::constant(value)}));
+    EXPECT_THROW(b.finish(), c10::Error) << value;
+  }
 }
 
 TEST(Region, OperatorRunsInTorchScript) {

@@ -1,5 +1,7 @@
 // Sizes, pieces and views inside of regions: a plan gives what the operators one by one give, for every layout and size.
 
+#include <functional>
+
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
@@ -157,6 +159,95 @@ TEST(Views, PartsOfSeveralConcatenations) {
   w.output(all);
   const auto region = w.finish();
   for (const at::Tensor& image : images()) expect_as_written(*region, {image});
+}
+
+std::int64_t slice(Writer& w, std::int64_t x, std::int64_t dim, std::int64_t begin, std::int64_t end, std::int64_t step = 1) {
+  return w.call({"aten::slice", "Tensor"}, {Arg::reg(x), Arg::constant(dim), Arg::constant(begin), Arg::constant(end), Arg::constant(step)});
+}
+
+// Views that follow each other in memory as channels would, and are pixels, lines or images: even and odd columns, neighbours, other orders.
+TEST(Views, ConcatenationsOfViews) {
+  using Parts = std::function<Ints(Writer&, std::int64_t)>;
+  const std::vector<Parts> all = {
+      [](Writer& w, std::int64_t y) { return Ints{slice(w, y, 3, 0, 8, 2), slice(w, y, 3, 1, 8, 2)}; },
+      [](Writer& w, std::int64_t y) { return Ints{slice(w, y, 2, 0, 6, 2), slice(w, y, 2, 1, 6, 2)}; },
+      [](Writer& w, std::int64_t y) { return Ints{slice(w, y, 3, 0, 7), slice(w, y, 3, 1, 8)}; },
+      [](Writer& w, std::int64_t y) { return Ints{slice(w, y, 0, 0, 1), slice(w, y, 0, 1, 2)}; },
+      [](Writer& w, std::int64_t y) { return Ints{slice(w, y, 1, 0, 6, 2), slice(w, y, 1, 1, 6, 2)}; },
+      [](Writer& w, std::int64_t y) { return Ints{slice(w, y, 1, 3, 6), slice(w, y, 1, 6, 9)}; },
+      [](Writer& w, std::int64_t y) { return Ints{w.transpose(y, 2, 3)}; },
+      [](Writer& w, std::int64_t y) { return Ints{w.transpose(y, 1, 2)}; },
+      [](Writer& w, std::int64_t y) { return Ints{slice(w, y, 3, 1, 8)}; }};
+  for (const Parts& parts : all) {
+    Writer w;
+    const std::int64_t y = w.conv(w.input(), 12, 12), joined = concat(w, parts(w, y));
+    w.output(relu(w, joined));
+    w.output(w.call({"aten::flatten", "using_ints"}, {Arg::reg(joined), Arg::constant(std::int64_t{1}), Arg::constant(std::int64_t{3})}));
+    const auto region = w.finish();
+    for (const auto format : {at::MemoryFormat::Contiguous, at::MemoryFormat::ChannelsLast}) expect_as_written(*region, {at::randn({2, 12, 6, 8}).contiguous(format)});
+  }
+}
+
+TEST(Views, AConcatenationOfAFrame) {
+  ContractionSpec spec;
+  spec.weight = at::randn({12, 12, 1, 1, 1});
+  spec.stride = spec.dilation = {1, 1, 1};
+  spec.padding = {0, 0, 0};
+  Writer w;
+  const std::int64_t y = w.call({"fusible::conv", ""}, {Arg::reg(w.input()), Arg::constant(make_packed(spec)), Arg::constant(std::string("relu")), Arg::regs({})});
+  for (const std::int64_t dim : {2, 3, 4}) {
+    const std::int64_t frame = w.call({"aten::select", "int"}, {Arg::reg(y), Arg::constant(dim), Arg::constant(std::int64_t{1})});
+    w.output(w.conv(concat(w, {frame}), 12, 5));
+  }
+  const auto region = w.finish();
+  expect_as_written(*region, {at::randn({2, 12, 2, 4, 3})});
+}
+
+// The heads of attention lie in an order of their own, which is memory of no other register.
+TEST(Views, AConcatenationOfHeads) {
+  ContractionSpec spec;
+  spec.kind = Contraction::linear;
+  spec.weight = at::randn({16, 16});
+  const auto weights = make_packed(spec);
+  Writer w;
+  const std::int64_t x = w.input();
+  const auto heads = [&] {
+    const std::int64_t y = w.call({"fusible::linear", ""}, {Arg::reg(x), Arg::constant(weights), Arg::constant(std::string()), Arg::regs({})});
+    return w.transpose(w.view(y, {2, 5, 4, 4}, {}), 1, 2);
+  };
+  const std::int64_t q = heads(), k = heads(), v = heads();
+  const std::int64_t seen = w.call({"aten::scaled_dot_product_attention", ""}, {Arg::reg(q), Arg::reg(k), Arg::reg(v), Arg::constant({}), Arg::constant(0.0),
+                                                                               Arg::constant(false), Arg::constant({}), Arg::constant(false)});
+  w.output(relu(w, concat(w, {seen})));
+  w.output(w.call({"aten::square", ""}, {Arg::reg(concat(w, {seen, seen}))}));
+  const auto region = w.finish();
+  expect_as_written(*region, {at::randn({2, 5, 16})});
+}
+
+// What is read as a view lies where that view says: it is no part of a concatenation.
+TEST(Views, PartsThatAreReadAsViews) {
+  using Read = std::function<std::int64_t(Writer&, std::int64_t)>;
+  const std::vector<Read> reads = {
+      [](Writer& w, std::int64_t y) { return w.chunk(y, 1); },
+      [](Writer& w, std::int64_t y) { return slice(w, y, 3, 0, 4); },
+      [](Writer& w, std::int64_t y) { return w.transpose(y, 2, 3); },
+      [](Writer& w, std::int64_t y) { return w.transpose(w.chunk(y, 1), 2, 3); },
+      [](Writer& w, std::int64_t y) { return w.call({"aten::contiguous", ""}, {Arg::reg(y), Arg::constant(std::int64_t{0})}); },
+      [](Writer& w, std::int64_t y) { return w.shuffle(y, 2); },
+      [](Writer& w, std::int64_t y) {
+        return w.transpose(w.call({"aten::flatten", "using_ints"}, {Arg::reg(y), Arg::constant(std::int64_t{2}), Arg::constant(std::int64_t{-1})}), 1, 2);
+      }};
+  for (const Read& read : reads)
+    for (const bool nested : {false, true}) {
+      Writer w;
+      const std::int64_t x = w.input(), made = w.conv(x, 12, 12, 3), y = nested ? concat(w, {made, w.conv(x, 12, 6)}) : made;
+      const std::int64_t seen = read(w, y);
+      w.output(relu(w, seen));
+      w.output(w.call({"aten::square", ""}, {Arg::reg(seen)}));
+      w.output(w.conv(concat(w, {y, w.conv(x, 12, 8)}), nested ? 26 : 20, 5));
+      const auto region = w.finish();
+      for (const at::Tensor& image : images()) expect_as_written(*region, {image});
+    }
 }
 
 TEST(Views, ElementwiseOperatorsInARow) {
