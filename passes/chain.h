@@ -83,4 +83,8 @@ std::optional<Finding> extend(Chain& chain, const WalkContext& context);
 // Text of a scalar constant in a post-op chain: shortest form that reads back to the same number.
 std::string scalar_text(const c10::IValue& value);
 
+// Whether behind one pixel or channel, whose strides are those of contiguous and of channels_last at once, an activation leaves them, as `step` does
+// in place and not out of place. Of several operators it is found by running them.
+bool leaves_strides_of_a_pixel(const patterns::View& view, const std::string& step, const Facts& facts);
+
 }  // namespace fusible

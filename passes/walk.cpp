@@ -116,9 +116,9 @@ class Walker {
                                 "give " + role + " as a number", {}});
       args += (args.empty() ? "" : ", ") + (value ? scalar_text(*constant) : std::string("none"));
     }
-    // In place the strides stay: behind one channel they are ambiguous, and out of place other ones come out.
-    if (view.in_place) step.text.insert(std::min(step.text.find('('), step.text.size()), "_");
+    const std::size_t name_end = std::min(step.text.find('('), step.text.size());
     if (!args.empty()) step.text += "(" + args + ")";
+    if (leaves_strides_of_a_pixel(view, step.text, facts_)) step.text.insert(name_end, "_");
     if (view.entry->name == "prelu") {
       Value* weight = view["weight"];
       if (!facts_.constant_tensor(weight))
