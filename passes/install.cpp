@@ -222,6 +222,14 @@ Module copy_whole(const Module& module, Copier copier) {
   return copied;
 }
 
+Module copy_with_its_parameters(const Module& module) {
+  std::unordered_set<const void*> parameters;
+  for (const at::Tensor& parameter : module.parameters()) add_storages(parameter, parameters);
+  return copy_whole(module, Copier([&](const at::Tensor& tensor) {
+    return tensor.has_storage() && parameters.count(tensor.storage().unsafeGetStorageImpl()) != 0;
+  }));
+}
+
 void set_report(Module& module, const std::string& json) {
   if (module.hasattr(kReportAttribute)) {
     module.setattr(kReportAttribute, json);

@@ -15,6 +15,9 @@ Module install(Model& model, const PackedStore& store, const Regions& regions);
 // The whole module as a private copy, whose running changes nothing of the module.
 Module copy_whole(const Module& module, Copier copier = Copier());
 
+// The same, but for its parameters, which are many and stay shared.
+Module copy_with_its_parameters(const Module& module);
+
 inline constexpr const char* kReportAttribute = "_fusible_report";
 void set_report(Module& module, const std::string& json);
 

@@ -184,12 +184,7 @@ Report report_of(const Analysis& analysis, const Options& options, const pattern
 Built apply(Analysis&& analysis, const Options& options, Stopwatch& clock) {
   Built built;
   if (!analysis.model.opaque.empty()) {
-    std::unordered_set<const void*> parameters;  // as many as the weights are, they stay the original's
-    for (const at::Tensor& parameter : analysis.model.source.parameters())
-      if (parameter.has_storage()) parameters.insert(parameter.storage().unsafeGetStorageImpl());
-    built.module = copy_whole(analysis.model.source, Copier([&](const at::Tensor& tensor) {
-      return tensor.has_storage() && parameters.count(tensor.storage().unsafeGetStorageImpl()) != 0;
-    }));
+    built.module = copy_with_its_parameters(analysis.model.source);
     return built;
   }
   std::vector<std::vector<Sequence>> sequences(analysis.model.methods.size());
@@ -337,8 +332,8 @@ Fused fuse_new(const Module& module, const Options& options, Stopwatch& clock, T
     const Module trial = apply(analyse(module, options, matcher, {}, clock), options, clock).module;
     clock.stage("verify", 0.8);
     const auto comparison = compare(module, trial, *options.example_inputs);
-    if (comparison.outcome == Comparison::Outcome::unverifiable) unverifiable = comparison.why;
-    if (comparison.outcome == Comparison::Outcome::different) declined = Verifier(module, options, matcher, clock).guilty(why);
+    if (comparison.outcome != Comparison::Outcome::different) unverifiable = comparison.why;
+    else declined = Verifier(module, options, matcher, clock).guilty(why);
   }
   Tuned tuned;
   if (options.tune) tuned = tuned_for(module, options, matcher, declined, clock, timing);
@@ -361,12 +356,22 @@ Fused fuse_new(const Module& module, const Options& options, Stopwatch& clock, T
   return fused;
 }
 
+// Of a module that fuse made.
+Fused copied(const Module& module, Report stored, const Options& options) {
+  const auto is_ours = [](const Verdict& verdict) { return verdict.emitted.rfind("fusible::", 0) == 0; };
+  if (options.target == "aten" && std::any_of(stored.verdicts.begin(), stored.verdicts.end(), is_ours))
+    throw Error("target=\"aten\": the original module was needed, found one that was fused for target=\"cpu\": fuse the original with target=\"aten\"");
+  add_already_fused(stored);
+  Fused fused{copy_with_its_parameters(module), std::move(stored)};
+  set_report(fused.module, fused.report.to_json());
+  return fused;
+}
+
 }  // namespace
 
 Report lint(const Module& module, const Options& options) {
   if (auto stored = report(module)) {
-    stored->diagnostics.push_back(module_note(codes::already_fused, "the module was made by fuse already; this is the report of that fuse",
-                                              "a module that was not fused yet", "a stored report", "fuse the original again after it changes"));
+    add_already_fused(*stored);
     return *stored;
   }
   Stopwatch clock(options);
@@ -377,7 +382,7 @@ Fused fuse(const Module& module, const Options& options, Timing* timing) {
   Stopwatch clock(options);
   return clock.watch("fuse", [&] {
     if (options.tune) check_tune(module, options);
-    if (auto stored = report(module)) return options.tune ? tuned_again({module, *stored}, options, clock, timing) : Fused{module, *stored};
+    if (auto stored = report(module)) return options.tune ? tuned_again({module, *stored}, options, clock, timing) : copied(module, *stored, options);
     return fuse_new(module, options, clock, timing);
   });
 }

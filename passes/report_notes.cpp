@@ -49,11 +49,18 @@ void add_module_notes(Report& report, const Model& model) {
 void add_verify_notes(Report& report, const std::string& unverifiable, const std::string& difference) {
   if (!unverifiable.empty()) {
     report.diagnostics.push_back(module_note(codes::unverifiable, "the result could not be verified: " + unverifiable,
-        "a model that gives the same result twice", unverifiable, "verify with inputs on which the model is deterministic"));
+        "inputs on which the original gives the same result twice", unverifiable, "verify with inputs that the model takes, and on which it is deterministic"));
   }
   for (auto& diagnostic : report.diagnostics) {
     if (diagnostic.code == codes::verification_failed.id && !difference.empty()) diagnostic.found = difference;
   }
+}
+
+void add_already_fused(Report& report) {
+  for (const auto& diagnostic : report.diagnostics)
+    if (diagnostic.code == codes::already_fused.id) return;
+  report.diagnostics.push_back(module_note(codes::already_fused, "the module was made by fuse already: it is left as it is, whatever the options, and this is the report of that fuse",
+                                           "a module that was not fused yet", "a stored report", "fuse the original again after it changes, or for other options"));
 }
 
 void apply_ignored_codes(Report& report, const std::vector<std::string>& prefixes) {

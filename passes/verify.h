@@ -12,7 +12,7 @@ namespace fusible {
 struct Comparison {
   enum class Outcome { equal, different, unverifiable };
   Outcome outcome = Outcome::equal;
-  std::string why;  // one clause: what differed, or why it cannot be told
+  std::string why;  // one clause: what differed, why it cannot be told, or what both raise
 };
 
 // With the strides, overlap and sharing of the originals.

@@ -10,14 +10,20 @@
 #include "ops/kernels/try_panels.h"
 #include "ops/recurrent.h"
 #include "ops/region/region.h"
+#include "passes/verify.h"
 
 namespace fusible {
 
 namespace {
 
-// The packed objects of a fused module, each once: its attributes, and what its regions hold.
+// The packed objects of a module and its submodules, each once: attributes, and what regions hold.
 struct PackedObjects {
   explicit PackedObjects(const torch::jit::Module& module) {
+    for (const torch::jit::Module& inner : module.modules()) add(inner);
+    contractions.insert(in_regions.begin(), in_regions.end());
+  }
+
+  void add(const torch::jit::Module& module) {
     const auto contraction_type = c10::getCustomClassType<c10::intrusive_ptr<PackedContraction>>();
     const auto recurrent_type = c10::getCustomClassType<c10::intrusive_ptr<Recurrent>>();
     const auto region_type = c10::getCustomClassType<c10::intrusive_ptr<Region>>();
@@ -28,7 +34,6 @@ struct PackedObjects {
       if (value.type() == region_type)
         for (const auto& contraction : value.toCustomClass<Region>()->contractions()) in_regions.insert(contraction);
     }
-    contractions.insert(in_regions.begin(), in_regions.end());
   }
 
   std::set<c10::intrusive_ptr<PackedContraction>> contractions, in_regions;
@@ -74,7 +79,7 @@ void warmup(torch::jit::Module& module, const std::vector<c10::IValue>& inputs) 
   if (inputs.empty()) return;
   at::NoGradGuard no_grad;
   // One profiled run, one that optimises the plan, one in the steady state.
-  for (int call = 0; call < 3; ++call) module.forward(inputs);
+  for (int call = 0; call < 3; ++call) module(cloned(inputs));
 }
 
 }  // namespace fusible

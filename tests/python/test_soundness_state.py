@@ -287,3 +287,48 @@ def test_complex_results_are_compared_as_numbers():
 
     fused = assert_same_calls(Net, X, example_inputs=(X,))
     assert fusible.report(fused).counts["fused"] == 1
+
+
+def test_warmup_leaves_inputs_and_finds_what_submodules_hold():
+    class Halves(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lin = nn.Linear(4, 4)
+
+        def forward(self, x):
+            return F.relu(self.lin(x.mul_(0.5)))
+
+    class Outer(nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x):
+            return self.inner(x) + 1
+
+    fused = fusible.fuse(scripted(Halves))
+    x = X.clone()
+    fusible.warmup(fused, (x,))
+    assert torch.equal(x, X)
+    outer = torch.jit.script(Outer(fused).eval())
+    held = fusible.weight_bytes(fused)
+    assert sum(held.values()) >= 64 and fusible.weight_bytes(outer) == held
+
+
+def test_inputs_on_which_the_original_raises_verify_nothing():
+    fused = fusible.fuse(scripted(TiedWeight), (torch.ones(2, 3),))
+    (told,) = [d for d in fusible.report(fused).diagnostics if d.code == "FUS004"]
+    assert "the original raises on these inputs: " in told.found and "shapes cannot be multiplied" in told.found
+
+
+def test_a_fused_module_is_copied_and_keeps_its_target():
+    source = scripted(SharedBuffer)
+    fused = fusible.fuse(source)
+    again = fusible.fuse(fused, strict=True)
+    assert [d.code for d in fusible.report(again).diagnostics].count("FUS006") == 1
+    again(X)
+    assert_same(fused(X), scripted(SharedBuffer)(X))
+    with pytest.raises(fusible.FusibleError, match='target="aten": the original module was needed'):
+        fusible.fuse(fused, target="aten")
+    stock = fusible.fuse(scripted(LayoutOfNoGrad), target="aten")
+    assert_same(fusible.fuse(stock, target="aten")(torch.ones(2, 75)), stock(torch.ones(2, 75)))
