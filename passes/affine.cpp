@@ -1,5 +1,6 @@
 #include <charconv>
 
+#include "ops/post_op.h"
 #include "passes/chain.h"
 
 namespace fusible {
@@ -39,6 +40,15 @@ std::string scalar_text(const c10::IValue& value) {
   // An integral double stays a double: ATen's result type may depend on it.
   if (printed.find_first_of(".en") == std::string::npos) printed += ".0";
   return printed;
+}
+
+bool is_step(const std::string& text, int operands) {
+  try {
+    const PostOps& steps = parse_post_ops(text);
+    return steps.size() == 1 && steps[0].operands == operands;
+  } catch (const c10::Error&) {
+    return false;
+  }
 }
 
 Decided<Affine> batch_norm_affine(const patterns::View& view, const ContractionSpec& spec, const Facts& facts) {

@@ -82,6 +82,9 @@ std::optional<Finding> extend(Chain& chain, const WalkContext& context);
 
 // Text of a scalar constant in a post-op chain: shortest form that reads back to the same number.
 std::string scalar_text(const c10::IValue& value);
+// Whether the fused operators take the text as one step of so many operands: a constant may be None or a string where a user's entry says that
+// it is a number.
+bool is_step(const std::string& text, int operands);
 
 // Whether behind one pixel or channel, whose strides are those of contiguous and of channels_last at once, an activation leaves them, as `step` does
 // in place and not out of place. Of several operators it is found by running them.

@@ -9,6 +9,7 @@ namespace {
 
 using patterns::Match;
 
+// Of constants only: the sizes and the dtype in the type of another value are those of the example that it was traced with.
 class MatchedFacts : public Matched {
  public:
   MatchedFacts(const Match& match, const Facts& facts) : match_(match), facts_(facts) {}
@@ -20,21 +21,14 @@ class MatchedFacts : public Matched {
   }
   std::optional<at::ScalarType> dtype(const std::string& variable) const override {
     if (const auto* known = constant(variable); known && known->isTensor()) return known->toTensor().scalar_type();
-    const auto type = tensor_type(variable);
-    return type ? type->scalarType() : std::nullopt;
+    return std::nullopt;
   }
   std::optional<std::vector<std::int64_t>> sizes(const std::string& variable) const override {
     if (const auto* known = constant(variable); known && known->isTensor()) return known->toTensor().sizes().vec();
-    const auto type = tensor_type(variable);
-    return type ? type->sizes().concrete_sizes() : std::nullopt;
+    return std::nullopt;
   }
 
  private:
-  c10::TensorTypePtr tensor_type(const std::string& variable) const {
-    Value* value = match_[variable];
-    return value ? value->type()->cast<c10::TensorType>() : nullptr;
-  }
-
   const Match& match_;
   const Facts& facts_;
 };

@@ -119,6 +119,8 @@ class Walker {
     const std::size_t name_end = std::min(step.text.find('('), step.text.size());
     if (!args.empty()) step.text += "(" + args + ")";
     if (leaves_strides_of_a_pixel(view, step.text, facts_)) step.text.insert(name_end, "_");
+    if (!is_step(step.text, view.entry->name == "prelu" ? 1 : 0))
+      return stop(view.root, {codes::unsupported_attribute, "arguments that the step takes", "no operator has the step " + step.text, "change the pattern's step or spelling", {}});
     if (view.entry->name == "prelu") {
       Value* weight = view["weight"];
       if (!facts_.constant_tensor(weight))

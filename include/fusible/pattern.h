@@ -22,7 +22,7 @@ class FUSIBLE_API Matched {
   virtual ~Matched() = default;
   // Its value when it is known at compile time (a frozen weight, a literal), or null.
   virtual const c10::IValue* constant(const std::string& variable) const = 0;
-  // Element type and sizes of a tensor when they are known, constant or not.
+  // Element type and sizes of a tensor that is such a constant. What tracing recorded of others holds for its example alone.
   virtual std::optional<at::ScalarType> dtype(const std::string& variable) const = 0;
   virtual std::optional<std::vector<std::int64_t>> sizes(const std::string& variable) const = 0;
 };

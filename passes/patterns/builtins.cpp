@@ -1,6 +1,7 @@
 #include "passes/patterns/builtins.h"
 
 #include <ATen/ATen.h>
+#include <ATen/ScalarOps.h>
 
 #include "fusible/fusible.h"
 #include "passes/codes.h"
@@ -58,6 +59,41 @@ std::optional<Unmet> shape_equal(const Matched& match, const std::vector<std::st
   return std::nullopt;
 }
 
+at::Tensor tensor_of(const c10::IValue& value) { return value.isScalar() ? c10::scalar_to_tensor(value.toScalar()) : value.toTensor(); }
+
+std::string needed_per_channel(const at::Tensor& weight) {
+  std::vector<std::int64_t> sizes(static_cast<std::size_t>(weight.dim()) - 1, 1);
+  sizes[0] = weight.size(0);
+  return "one number or " + print_sizes(sizes) + " that leaves " + c10::toString(weight.scalar_type()) + " as it is";
+}
+
+// Against what `weight`, output channel first, gives, with a batch and without: [C, 1, 1] after a convolution in two dimensions, [C] after a
+// linear. One dimension more enlarges the result that has no batch; one less runs along the width. Returns what it is instead.
+std::optional<std::string> not_per_channel(const at::Tensor& weight, const at::Tensor& operand) {
+  const auto channel = operand.dim() - (weight.dim() - 1);
+  bool along = channel <= 0;
+  for (std::int64_t i = 0; i < operand.dim(); ++i) along = along && (operand.size(i) == 1 || (i == channel && operand.size(i) == weight.size(0)));
+  if (!along) return print_sizes(operand.sizes().vec());
+  const auto result = at::result_type(weight, operand);
+  if (result != weight.scalar_type()) return std::string("a result in ") + c10::toString(result);
+  return std::nullopt;
+}
+
+// per_channel(weight, v, ...): what fold_affine takes.
+std::optional<Unmet> is_per_channel(const Matched& match, const std::vector<std::string>& arguments) {
+  if (arguments.size() < 2) throw Error("needed per_channel(weight, variable, ...), found " + std::to_string(arguments.size()) + " arguments");
+  if (auto unknown = is_constant(match, arguments)) return unknown;
+  const auto weight = match.constant(arguments[0])->toTensor();
+  if (weight.dim() < 2 || !at::isFloatingType(weight.scalar_type()))
+    return Unmet{arguments[0], "a floating-point weight, output channel first", print_sizes(weight.sizes().vec()) + " of " + c10::toString(weight.scalar_type())};
+  for (std::size_t i = 1; i < arguments.size(); ++i) {
+    const auto* value = match.constant(arguments[i]);
+    if (value->isNone()) continue;
+    if (auto found = not_per_channel(weight, tensor_of(*value))) return Unmet{arguments[i], arguments[i] + " as " + needed_per_channel(weight), *found};
+  }
+  return std::nullopt;
+}
+
 void need_arguments(const char* builder, const std::vector<c10::IValue>& arguments, std::size_t count) {
   if (arguments.size() != count) {
     throw Error(std::string("needed ") + std::to_string(count) + " arguments of " + builder + ", found " +
@@ -84,13 +120,21 @@ std::vector<c10::IValue> fold_bn(const std::vector<c10::IValue>& arguments) {
   return {(weight.to(at::kDouble) * scale.view(per_row)).to(weight.scalar_type()), shift.to(weight.scalar_type())};
 }
 
-// w2, b2 = fold_affine(w, b, scale, shift): scale * (w x + b) + shift with one scale and shift per output channel, None for neither.
+// w2, b2 = fold_affine(w, b, scale, shift): scale * (w x + b) + shift with one scale and shift per output channel, None for neither. Throws
+// where those are anything else (per_channel), since the weights would then hold other numbers than the model multiplies by.
 std::vector<c10::IValue> fold_affine(const std::vector<c10::IValue>& arguments) {
   need_arguments("fold_affine", arguments, 4);
   auto weight = arguments[0].toTensor();
+  if (weight.dim() < 2 || !at::isFloatingType(weight.scalar_type())) throw Error("needed a floating-point weight in fold_affine, output channel first");
+  for (std::size_t i : {2, 3}) {
+    auto found = arguments[i].isNone() ? std::nullopt : not_per_channel(weight, tensor_of(arguments[i]));
+    if (found) throw Error(std::string("needed the ") + (i == 2 ? "scale" : "shift") + " of fold_affine as " + needed_per_channel(weight) + ", found " + *found);
+  }
+  if (!arguments[1].isNone() && arguments[1].toTensor().dim() > 1)
+    throw Error("needed a bias with one dimension in fold_affine, found " + print_sizes(arguments[1].toTensor().sizes().vec()));
   auto wide = [&](std::size_t i, double otherwise) {
-    auto rows = at::full({weight.size(0)}, otherwise, at::kDouble);
-    return arguments[i].isNone() ? rows : arguments[i].toTensor().to(at::kDouble).reshape({-1}).expand({weight.size(0)});
+    if (arguments[i].isNone()) return at::full({weight.size(0)}, otherwise, at::kDouble);
+    return tensor_of(arguments[i]).to(at::kDouble).reshape({-1}).expand({weight.size(0)});
   };
   auto bias = wide(1, 0), scale = wide(2, 1), shift = wide(3, 0);
   std::vector<std::int64_t> per_row(static_cast<std::size_t>(weight.dim()), 1);
@@ -119,6 +163,7 @@ void register_builtins(const std::function<void(const std::string&, const std::s
   condition("float", codes::dtype.id, is_float);
   condition("rank", codes::channel_mismatch.id, has_rank);
   condition("shape_equal", codes::broadcast_enlarges.id, shape_equal);
+  condition("per_channel", codes::not_per_channel.id, is_per_channel);
   builder("fold_bn", fold_bn);
   builder("fold_affine", fold_affine);
   builder("concat_rows", concat_rows);

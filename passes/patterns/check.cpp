@@ -5,6 +5,7 @@
 
 #include "fusible/fusible.h"
 #include "fusible/pattern.h"
+#include "ops/post_op.h"
 #include "passes/patterns/operations.h"
 
 namespace fusible::patterns {
@@ -74,6 +75,42 @@ void check_operations(const Library& library, const std::vector<Operation>& oper
   }
 }
 
+// What the pass adds to a step itself is no part of it: the operand of prelu and of a batch_norm, "r" and "_" of a sum or product.
+bool is_of_kind(const Entry& entry, const PostOp& step) {
+  if (step.in_place || step.reversed) return false;
+  switch (entry.kind) {
+    case Entry::Kind::binary: return step.is_binary() && step.scalars.empty();
+    case Entry::Kind::normalization: return step.kind == PostOpKind::batch_norm;
+    case Entry::Kind::activation: return step.operands == (entry.name == "prelu" ? 1 : 0);
+    default: return true;
+  }
+}
+
+// With a number or a word (gelu's) for each role, and none for those that the spelling lacks.
+bool is_known_step(const Entry& entry, const Spelling* spelling) {
+  for (const char* given : {"1", "tanh"}) {
+    std::string arguments;
+    for (auto& role : entry.step_args) {
+      arguments += (arguments.empty() ? "" : ", ") + std::string(!spelling || has_role(*spelling, role) ? given : "none");
+    }
+    try {
+      auto& steps = parse_post_ops(arguments.empty() ? entry.step : entry.step + "(" + arguments + ")");
+      return steps.size() == 1 && is_of_kind(entry, steps[0]);
+    } catch (const c10::Error&) {
+      continue;
+    }
+  }
+  return false;
+}
+
+void check_step_roles(const Entry& entry, const Spelling& spelling) {
+  if (entry.step.empty() || is_known_step(entry, &spelling)) return;
+  auto& root = spelling.operations.back();
+  auto lacking = std::find_if(entry.step_args.begin(), entry.step_args.end(), [&](auto& role) { return !has_role(spelling, role); });
+  throw Error(spelling.file + ":" + std::to_string(root.line) + ":" + std::to_string(root.column) + ": needed an argument with the role " +
+              *lacking + ", without which there is no step " + quote(entry.step) + ", found none");
+}
+
 // Depth-first over the entries that spell each other.
 void check_cycles(const Library& library, const Entry& entry, std::vector<const Entry*>& path, std::set<const Entry*>& done) {
   if (done.count(&entry)) return;
@@ -121,6 +158,12 @@ void check_spelling(const Cursor& cursor, const Entry& entry, const Spelling& sp
   if (entry.kind == Entry::Kind::contraction) need(has_role(spelling, "weight") || has_role(spelling, "weight_t"), "weight (or weight_t)");
 }
 
+void check_step(const Cursor& cursor, const Entry& entry, int column, const std::string& written) {
+  if (!is_known_step(entry, nullptr)) {
+    cursor.fail_at(cursor.line(), column, "a post-op step for such an entry, with its arguments (ops/post_op.h)", quote(written));
+  }
+}
+
 void check_rule(const Cursor& cursor, const Rule& rule, int line, int column) {
   check_ssa(cursor, rule.match);
   std::set<std::string> known, matched;
@@ -156,7 +199,10 @@ void check_rule(const Cursor& cursor, const Rule& rule, int line, int column) {
 
 void check_vocabulary(const Library& library) {
   for (auto& entry : library.entries) {
-    for (auto& spelling : entry.spellings) check_operations(library, spelling.operations, spelling.file);
+    for (auto& spelling : entry.spellings) {
+      check_operations(library, spelling.operations, spelling.file);
+      check_step_roles(entry, spelling);
+    }
   }
   for (auto& rule : library.rules) check_operations(library, rule.match, rule.file);
   std::set<const Entry*> done;

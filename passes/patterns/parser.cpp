@@ -49,16 +49,23 @@ void parse_case(Cursor& cursor, std::vector<Case>& cases) {
 }
 
 void parse_step(Cursor& cursor, Entry& entry) {
+  cursor.skip_space();
+  const int column = cursor.column();
   entry.step = cursor.identifier("the name of a post-op step");
-  if (!cursor.accept('(')) return;
-  std::string fixed;
-  do {
-    if (cursor.peek() == '"') fixed += (fixed.empty() ? "" : ", ") + cursor.quoted();
-    else entry.step_args.push_back(cursor.identifier("a role, or a fixed argument in quotes"));
-  } while (cursor.accept(','));
-  cursor.expect(')');
-  if (!fixed.empty() && !entry.step_args.empty()) cursor.fail("either roles or fixed arguments in a step");
-  if (!fixed.empty()) entry.step += "(" + fixed + ")";
+  int end = cursor.column();
+  if (cursor.accept('(')) {
+    std::string fixed;
+    do {
+      if (cursor.peek() == '"') fixed += (fixed.empty() ? "" : ", ") + cursor.quoted();
+      else entry.step_args.push_back(cursor.identifier("a role, or a fixed argument in quotes"));
+    } while (cursor.accept(','));
+    cursor.expect(')');
+    if (!fixed.empty() && !entry.step_args.empty()) cursor.fail("either roles or fixed arguments in a step");
+    if (!fixed.empty()) entry.step += "(" + fixed + ")";
+    end = cursor.column();
+  }
+  const auto from = static_cast<std::size_t>(column) - 1;
+  check_step(cursor, entry, column, std::string(cursor.raw_line().substr(from, static_cast<std::size_t>(end) - 1 - from)));
 }
 
 // One key of a vocabulary block. Returns false when it only extends an entry (a spelling or a case).

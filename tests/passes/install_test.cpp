@@ -102,7 +102,11 @@ TEST(Install, AModelThatCannotBeFollowedIsCopiedWhole) {
 
 TEST(Install, AFusedModuleIsFusedAlready) {
   const auto once = fuse(script(kConv, conv_and_norm())).module;
-  EXPECT_EQ(fuse(once).module._ivalue(), once._ivalue());
+  const auto twice = fuse(once);
+  EXPECT_EQ(twice.report.diagnostics.back().code, "FUS006");
+  EXPECT_THAT(twice.report, Fused("conv+relu"));
+  EXPECT_EQ(twice.module.attr("_fusible_0"), once.attr("_fusible_0"));
+  EXPECT_NE(twice.module._ivalue(), once._ivalue());
 }
 
 }  // namespace

@@ -83,6 +83,12 @@ TEST(Parser, ReadsEveryLiteral) {
   EXPECT_FALSE(args[11].equals);
 }
 
+TEST(Parser, AStepTakesWordsAndForClampNone) {
+  EXPECT_EQ(error_of("activation a\n  step gelu(approximate)  # none or tanh\n  spelling y = aten::gelu(x, approximate)\n"), "no error");
+  EXPECT_EQ(error_of("activation a\n  step clamp(lo, hi)\n  spelling y = aten::clamp_min(x, lo)\n"), "no error");
+  EXPECT_EQ(error_of("activation a\n  step softplus(\"1\", \"20\")\n  spelling y = aten::neg(x)\n"), "no error");
+}
+
 TEST(Parser, AKnownNameIsExtendedBySpellings) {
   auto before = library()->entry("relu")->spellings.size();
   auto grown = parsed("activation relu\n  spelling y = aten::threshold_(x, 0, 0)\n");
@@ -163,6 +169,22 @@ INSTANTIATE_TEST_SUITE_P(
         Bad{"activation a b\n", "1:14: needed the end of the line, found \"b\""},
         Bad{"activation a\n  step relu\n", "1:12: needed at least one spelling of \"a\", found none"},
         Bad{"activation a\n  spelling y = aten::relu(x)\n", "1:12: needed a step for \"a\", found none"},
+        Bad{"activation a\n  step nosuch\n  spelling y = aten::neg(x)\n", "2:8: needed a post-op step for such an entry, with its arguments (ops/post_op.h), found \"nosuch\""},
+        Bad{"activation a\n  step hardtanh(lo)\n  spelling y = aten::hardtanh(x, lo, hi)\n", "2:8: needed a post-op step for such an entry, with its arguments (ops/post_op.h), found \"hardtanh(lo)\""},
+        Bad{"activation a\n  step hardtanh\n  spelling y = aten::hardtanh(x, lo, hi)\n", "2:8: needed a post-op step for such an entry, with its arguments (ops/post_op.h), found \"hardtanh\""},
+        Bad{"activation a\n  step relu(\"3\")\n  spelling y = aten::neg(x)\n", "2:8: needed a post-op step for such an entry, with its arguments (ops/post_op.h), found \"relu(\"3\")\""},
+        Bad{"activation a\n  step gelu(\"sinh\")\n  spelling y = aten::neg(x)\n", "2:8: needed a post-op step for such an entry, with its arguments (ops/post_op.h), found \"gelu(\"sinh\")\""},
+        Bad{"activation a\n  step relu_\n  spelling y = aten::neg(x)\n", "2:8: needed a post-op step for such an entry, with its arguments (ops/post_op.h), found \"relu_\""},
+        Bad{"activation a\n  step add\n  spelling y = aten::neg(x)\n", "2:8: needed a post-op step for such an entry, with its arguments (ops/post_op.h), found \"add\""},
+        Bad{"activation a\n  step prelu\n  spelling y = aten::neg(x)\n", "2:8: needed a post-op step for such an entry, with its arguments (ops/post_op.h), found \"prelu\""},
+        Bad{"normalization a\n  step relu\n  spelling y = aten::neg(x)\n", "2:8: needed a post-op step for such an entry, with its arguments (ops/post_op.h), found \"relu\""},
+        Bad{"binary a\n  step relu\n  spelling y = aten::mul(lhs, rhs)\n", "2:8: needed a post-op step for such an entry, with its arguments (ops/post_op.h), found \"relu\""},
+        Bad{"binary a\n  step rsub\n  spelling y = aten::mul(lhs, rhs)\n", "2:8: needed a post-op step for such an entry, with its arguments (ops/post_op.h), found \"rsub\""},
+        Bad{"binary a\n  step add(\"1\")\n  spelling y = aten::mul(lhs, rhs)\n", "2:8: needed a post-op step for such an entry, with its arguments (ops/post_op.h), found \"add(\"1\")\""},
+        Bad{"activation a\n  step hardtanh(lo, hi)\n  spelling y = aten::hardtanh(x, lo, hi)\n  spelling y = aten::leaky_relu(x, lo)\n",
+            "4:16: needed an argument with the role hi, without which there is no step \"hardtanh\", found none"},
+        Bad{"activation leaky_relu\n  spelling y = aten::neg(x)\n",
+            "2:16: needed an argument with the role slope, without which there is no step \"leaky_relu\", found none"},
         Bad{"activation a\n  colour red\n",
             "2:3: needed one of doc, algebra, gradient, onednn, numerics, nan, step, spelling, case, found \"colour\""},
         Bad{"activation a\n  numerics sloppy\n", "2:12: needed exact or ulp(n), found \"sloppy\""},

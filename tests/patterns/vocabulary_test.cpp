@@ -80,6 +80,44 @@ TEST(Vocabulary, FoldAffineConcatRowsTranspose) {
   EXPECT_TRUE(turned.is_contiguous());
 }
 
+// What a factor computes on the result of a contraction, and what the rows of its weight would then hold.
+TEST(Vocabulary, PerChannelIsWhatFoldAffineTakes) {
+  auto fold = *find_builder("fold_affine");
+  struct One {
+    at::Tensor weight;
+    c10::IValue factor;
+    const char* found;  // "" where it is taken
+  };
+  auto conv = at::randn({4, 3, 3, 3}), linear = at::randn({4, 5});
+  for (auto& one : {One{conv, at::randn({4, 1, 1}), ""}, One{conv, at::randn({1, 1, 1}), ""}, One{conv, at::randn({1}), ""},
+                    One{conv, at::scalar_tensor(2, at::kDouble), ""}, One{conv, 0.5, ""}, One{conv, at::ones({4, 1, 1}, at::kLong), ""},
+                    One{conv, c10::IValue(), ""}, One{linear, at::randn({4}), ""}, One{linear, at::randn({1}), ""},
+                    One{at::randn({4, 3, 3}), at::randn({4, 1}), ""},
+                    One{conv, at::randn({4}), "[4]"}, One{conv, at::randn({1, 1, 4}), "[1, 1, 4]"}, One{conv, at::randn({4, 1}), "[4, 1]"},
+                    One{conv, at::randn({1, 4, 1, 1}), "[1, 4, 1, 1]"}, One{conv, at::randn({1, 1, 1, 1}), "[1, 1, 1, 1]"},
+                    One{conv, at::randn({5, 1, 1}), "[5, 1, 1]"}, One{conv, at::randn({4, 1, 4}), "[4, 1, 4]"},
+                    One{conv, at::randn({4, 1, 1}, at::kDouble), "a result in Double"}, One{conv, c10::complex<double>(0, 1), "a result in ComplexFloat"},
+                    One{linear, at::randn({1, 4}), "[1, 4]"}, One{linear, at::randn({4, 1}), "[4, 1]"}}) {
+    Values values;
+    values.constants = {{"w", one.weight}, {"s", one.factor}};
+    const std::string found = one.found;
+    const std::string form = one.weight.dim() == 4 ? "[4, 1, 1]" : "[4]";
+    EXPECT_EQ(unmet("per_channel", values, {"w", "s"}), found.empty() ? "" : "s: s as one number or " + form + " that leaves Float as it is, " + found);
+    for (bool scale : {true, false}) {
+      const std::vector<c10::IValue> arguments{one.weight, c10::IValue(), scale ? one.factor : c10::IValue(), scale ? c10::IValue() : one.factor};
+      if (found.empty()) EXPECT_NO_THROW(fold(arguments));
+      else EXPECT_THROW(fold(arguments), Error) << found;
+    }
+  }
+  Values values;
+  values.constants = {{"w", conv}, {"i", at::ones({4, 3}, at::kLong)}};
+  EXPECT_EQ(unmet("per_channel", values, {"w", "x"}), "x: x known when the model is fused, a value computed at run time");
+  EXPECT_EQ(unmet("per_channel", values, {"i", "w"}), "i: a floating-point weight, output channel first, [4, 3] of Long");
+  EXPECT_THROW(unmet("per_channel", values, {"w"}), Error);
+  EXPECT_THROW(fold({conv, at::randn({4, 1}), c10::IValue(), c10::IValue()}), Error);
+  EXPECT_THROW(fold({at::randn({4}), c10::IValue(), c10::IValue(), c10::IValue()}), Error);
+}
+
 TEST(Vocabulary, NamesAreTakenOnce) {
   register_condition("test_always", "FUS502",
                      [](const Matched&, const std::vector<std::string>&) -> std::optional<Unmet> { return std::nullopt; });
