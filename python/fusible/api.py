@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from fusible import _C, logs
-from fusible.archive import load_archive
+from fusible.archive import load_archive, told
+from fusible.attributes import attributes_read
 from fusible.report import Report
 from fusible.saving import FusedModule, write_archive
 from fusible.wrapping import wrap
@@ -51,8 +52,16 @@ def _pattern_text(path_or_text: str | os.PathLike[str]) -> str:
     if isinstance(path_or_text, os.PathLike) or "\n" not in path_or_text:
         path = Path(path_or_text)
         if not path.is_file():
-            raise FusibleError(f"a pattern file was needed, found nothing at {path}")
-        return path.read_text()
+            raise FusibleError(f"a pattern file was needed, found nothing at {told(path)}")
+        try:
+            return path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            before = error.object[:error.start].split(b"\n")
+            place = f"{told(path)}:{len(before)}:{len(before[-1]) + 1}"
+            raise FusibleError(f"{place}: a pattern file in UTF-8 was needed, found the byte 0x{error.object[error.start]:02x}: "
+                               "save it as UTF-8") from error
+        except OSError as error:
+            raise FusibleError(f"a pattern file was needed, {told(path)} cannot be read: {error.strerror}") from error
     return path_or_text
 
 
@@ -103,7 +112,7 @@ def lint(module_or_path: torch.jit.ScriptModule | str | os.PathLike[str], exampl
     path = module_or_path if isinstance(module_or_path, (str, os.PathLike)) else None
     scripted = load_archive(Path(path), trust, mapped=True) if path is not None else _scripted(module_or_path)
     options = _options(example_inputs, methods=methods, target=target, strict=strict, verify=verify, select=select, ignore=ignore,
-                       patterns=patterns, progress=logs.stages("lint", progress), sample=sample, tune=False, model_path=str(path or ""))
+                       patterns=patterns, progress=logs.stages("lint", progress), sample=sample, tune=False, model_path=told(path or ""))
     found = Report.from_json(_C.lint(scripted._c, options))
     logs.findings("lint", lambda: found)
     return found
@@ -144,7 +153,7 @@ def why_not_running(module: torch.jit.ScriptModule | None = None) -> list[str]:
 
 def load_patterns(path_or_text: str | os.PathLike[str]) -> None:
     """Adds patterns for the rest of this process. Raises FusibleError with file, line and column when they cannot be read."""
-    name = "<text>" if isinstance(path_or_text, str) and "\n" in path_or_text else str(path_or_text)
+    name = "<text>" if isinstance(path_or_text, str) and "\n" in path_or_text else told(path_or_text)
     _C.load_patterns(_pattern_text(path_or_text), name)
 
 
@@ -165,14 +174,12 @@ def weight_bytes(fused: torch.jit.ScriptModule) -> dict[str, int]:
 
 
 def regions(fused: torch.jit.ScriptModule) -> dict[str, str]:
-    """The operators that run as one, by the attribute that holds the region: one operator per line, in the order of execution.
+    """The operators that run as one, by the path of the attribute that holds the region ("encoder._fusible_region_0" where a submodule was fused
+    before): one operator per line, in the order of execution.
 
     A register is %n, packed weights are #n, a tensor constant is $n. Empty for a module without regions.
     """
-    module = _scripted(fused)
-    graphs = [module._c._get_method(name).graph for name in module._c._method_names()]
-    names = {node.s("name") for graph in graphs for node in graph.findAllNodes("prim::GetAttr")}
-    return {name: module._c.getattr(name).text() for name in sorted(names) if name.startswith("_fusible_region_")}
+    return {path: region.text() for path, region in attributes_read(_scripted(fused)._c, "_fusible_region_").items()}
 
 
 def version() -> str:

@@ -1,8 +1,10 @@
 """TorchScript archives as files: one clear sentence for each way in which a file is not one, and what one holds, without loading it."""
 from __future__ import annotations
 
+import os
 import pickletools
 import re
+import stat
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -23,14 +25,20 @@ NEWEST_FORMAT = 10  # caffe2::serialize::kMaxSupportedFileFormatVersion of torch
 
 _DEVICE = re.compile(r"(cpu|cuda|mps|xpu|meta)(:\d+)?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _NEEDED = "a TorchScript archive was needed"
 _SCRIPT = "script or trace the module and save that"
+
+
+def told(text: object) -> str:
+    """What can be printed and handed to C++: a byte of a path that is no UTF-8 becomes U+FFFD."""
+    return _SURROGATE.sub("\ufffd", str(text))
 
 
 def problem_of(path: Path) -> str | None:
     """Why `path` cannot be a TorchScript archive, by its bytes alone: nothing is loaded. None when it may be one."""
     problem = _problem_of(path)
-    return problem and _CONTROL.sub(" ", problem)  # names of records and of classes are the file's own words
+    return problem and _CONTROL.sub(" ", told(problem))  # names of records and of classes are the file's own words
 
 
 def extra_files(path: Path) -> dict[str, bytes]:
@@ -46,6 +54,8 @@ def _problem_of(path: Path) -> str | None:
             return f"{_NEEDED}, found the directory {path}"
         if not path.exists():
             return f"{_NEEDED}, found nothing at {path}"
+        if not stat.S_ISREG(path.stat().st_mode):
+            return f"{_NEEDED} in a seekable file, found {'a pipe' if path.is_fifo() else 'a device or a socket'} at {path}: write it to a file first"
         with path.open("rb") as file:
             head = file.read(64)
     except OSError as error:
@@ -180,12 +190,12 @@ def load_archive(path: Path, trust: bool = False, *, mapped: bool = False):
     if problem := problem_of(path):
         raise _C.FusibleError(problem)
     if not trust and (code := runs_code(path)):
-        raise _C.FusibleError(f"an archive that runs no code of its own when it is loaded was needed, {path} runs {code}: "
+        raise _C.FusibleError(f"an archive that runs no code of its own when it is loaded was needed, {told(path)} runs {code}: "
                               "read its code/ first, and pass --trust (trust=True) if you would run it")
     try:
-        return (load_mapped(path) if mapped else None) or wrap(_C.load(str(path)))
+        return (load_mapped(path) if mapped else None) or wrap(_C.load(os.fsencode(path)))  # a name need not be UTF-8
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
-        raise _C.FusibleError(f"{_NEEDED} that torch {torch.__version__} can load, {path} failed: {_reason(str(error))}") from error
+        raise _C.FusibleError(f"{_NEEDED} that torch {torch.__version__} can load, {told(path)} failed: {_reason(str(error))}") from error
 
 
 def _reason(message: str) -> str:

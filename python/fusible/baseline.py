@@ -52,7 +52,7 @@ def read(path: Path) -> list[Entry]:
         raise BaselineError(
             f"a baseline was needed at {path}, it cannot be read: {error.strerror}; write one with --write-baseline"
         ) from error
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise BaselineError(f"a baseline was needed, found another file at {path}: {error}") from error
 
 

@@ -99,8 +99,8 @@ def read(path: Path) -> Settings | None:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: TOML was needed: {error}") from error
     if path.name == "pyproject.toml":
-        data = data.get("tool", {}).get("fusible")
-    return None if data is None else from_table(data, str(path))
+        data = _table("tool", data.get("tool", {}), str(path)).get("fusible")
+    return None if data is None else from_table(_table("tool.fusible", data, str(path)), str(path))
 
 
 def closest(start: Path) -> Settings:

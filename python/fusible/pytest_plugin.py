@@ -20,6 +20,10 @@ from fusible.report import Report
 def check(report: Report, min_share: float = 1.0, allow: Sequence[str] = ()) -> None:
     """Raises AssertionError with the findings as `fusible lint` prints them when less than `min_share` of the candidates is fused, or a
     warning or error has a code that no prefix in `allow` covers. Candidates declined with an allowed code do not lower the share."""
+    if isinstance(allow, str):  # its letters would be prefixes of every code
+        from fusible import FusibleError
+
+        raise FusibleError(f"allow: a list of strings was needed, found one string: pass [{allow!r}]")
     allowed = tuple(allow) or ("-",)
     counted = [v for v in report.verdicts if v.status == "fused" or v.status == "declined" and not v.code.startswith(allowed)]
     share = sum(v.status == "fused" for v in counted) / len(counted) if counted else 1.0

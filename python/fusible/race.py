@@ -95,7 +95,8 @@ def _serve(order: dict) -> None:
         torch.ops.load_library(str(LIBRARY))
     if order["threads"]:
         torch.set_num_threads(order["threads"])
-    module = torch.jit.load(order["archive"], map_location="cpu")
+    with open(order["archive"], "rb") as archive:  # torch takes no name that is not UTF-8
+        module = torch.jit.load(archive, map_location="cpu")
     inputs = example_inputs(order["inputs"]) or ()
     with torch.no_grad():
         for _ in range(WARM_UP_CALLS):

@@ -3,50 +3,51 @@ from __future__ import annotations
 
 import copy
 import os
+import secrets
 import stat
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from fusible.archive import told
 from fusible.wrapping import wrap
 
 
-def write_archive(module: torch.jit.ScriptModule, path: str | os.PathLike[str], **extra: Any) -> None:
-    """The archive is made in memory, written beside its place and renamed: a reader sees the old file or the whole new one."""
+def write_archive(module: torch.jit.ScriptModule, path: str | os.PathLike[str], **extra: Any) -> int:
+    """The archive is made in memory, written beside its place and renamed: a reader sees the old file or the whole new one. Returns its bytes."""
     archive = module.save_to_buffer(**extra)
-    target = Path(os.path.realpath(path))
     try:
-        _replace(target, archive)
+        _replace(Path(path), archive)
     except OSError as error:
-        failure = OSError(f"{path} could not be written: {error.strerror}")
+        failure = OSError(f"{told(path)} could not be written: {error.strerror}")
         failure.errno = error.errno
         raise failure from error
+    return len(archive)
 
 
-def _replace(target: Path, archive: bytes) -> None:
-    mode = target.stat().st_mode if target.exists() else stat.S_IFREG | 0o666 & ~_umask()
-    if not stat.S_ISREG(mode):  # a pipe or a device has no old content to keep
-        target.write_bytes(archive)
+def _replace(path: Path, archive: bytes) -> None:
+    try:
+        mode = path.stat().st_mode  # before links are followed: /dev/stdout leads to a pipe that has no name
+    except FileNotFoundError:
+        mode = None
+    if mode is not None and not stat.S_ISREG(mode):  # a pipe or a device has no old content to keep
+        path.write_bytes(archive)
         return
-    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-    part = Path(name)
+    target = Path(os.path.realpath(path))
+    part = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
+    # The system takes the umask from the mode: asking for the umask would change it for the other threads of this process.
+    descriptor = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666 if mode is None else mode & 0o777)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(archive)
             file.flush()
             os.fsync(file.fileno())  # some file systems find out here that they are full
-        part.chmod(stat.S_IMODE(mode) & 0o777)
+        if mode is not None:
+            part.chmod(mode & 0o777)
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 class FusedModule(torch.jit.RecursiveScriptModule):

@@ -177,6 +177,13 @@ def test_patterns_are_loaded_from_text_and_from_a_file(tmp_path):
         fusible.load_patterns(tmp_path / "bad.fus")
 
 
+def test_a_pattern_file_that_is_not_utf_8_is_named_with_line_and_column(scripted, tmp_path):
+    (tmp_path / "bad.fus").write_bytes(b"activation gelu\n  doc \"caf\xe9\"\n")
+    for use in (fusible.load_patterns, lambda path: fusible.fuse(scripted, patterns=[path])):
+        with pytest.raises(FusibleError, match=r"bad.fus:2:11: a pattern file in UTF-8 was needed, found the byte 0xe9"):
+            use(tmp_path / "bad.fus")
+
+
 def test_warmup_packs_and_runs(scripted, x):
     fused = fusible.fuse(scripted)
     fusible.warmup(fused)

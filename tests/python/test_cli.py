@@ -1,6 +1,7 @@
 """The command line: what each verb prints, where, and the exit code. Bad input: one clear sentence, exit 2, nothing written."""
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -65,6 +66,11 @@ def test_fuse_writes_an_archive_that_computes_the_same(archive, scripted, x, tmp
     assert fusible.report(loaded).counts["fused"] >= 2
 
 
+def test_fuse_says_when_its_input_verified_nothing(archive, tmp_path, capsys):
+    code, stdout, stderr = run(capsys, "fuse", archive, "-o", tmp_path / "f.pt", "--input", "2,7,9,9")
+    assert code == 0 and "fused" in stdout and "not verified: the original raises on these inputs: " in stderr
+
+
 def test_fuse_over_its_own_input_keeps_a_usable_file(archive, scripted, x, capsys):
     archive.chmod(0o640)
     assert run(capsys, "fuse", archive, "-o", archive)[0] == 0
@@ -77,6 +83,10 @@ def test_fuse_over_its_own_input_keeps_a_usable_file(archive, scripted, x, capsy
     (["-o", "nowhere/fused.pt"], "folder that exists"),
     (["-o", "{tmp}/f.pt", "--input", "2,x,9"], "1,3,224,224"),
     (["-o", "{tmp}/f.pt", "--input", "2,3:floatish"], "1,3,224,224"),
+    (["-o", "{tmp}/f.pt", "--input", "1,3,9,9:quint8"], "--input: a tensor that torch can make was needed, found '1,3,9,9:quint8'"),
+    (["-o", "{tmp}/f.pt", "--input", "1,3,9,9:bits8"], "--input: a tensor that torch can make was needed"),
+    (["-o", "{tmp}/f.pt", "--input", "99999999999999999"], "--input: a tensor that torch can make was needed"),
+    (["-o", "{tmp}/f.pt", "--input", "99999999999999999999999"], "--input: a tensor that torch can make was needed"),
     (["-o", "{tmp}/f.pt", "--input", "2,3,9,9", "--input", "1"], "at most 1"),
     (["-o", "{tmp}/f.pt", "--tune"], "--tune: an input to measure with was needed, found none: add --input"),
     (["-o", "{tmp}/f.pt", "--tune", "--input", "2,3,9,9", "--target", "aten"], "target=\"cpu\" was needed"),
@@ -90,6 +100,48 @@ def test_an_unusable_option_gets_one_sentence_and_nothing_is_written(arguments, 
     code, stdout, stderr = run(capsys, "fuse", archive, *(argument.replace("{tmp}", str(tmp_path)) for argument in arguments))
     assert code == 2 and stdout == "" and says in stderr, stderr
     assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
+
+
+def test_what_no_verb_expects_is_no_finding_but_unusable(archive, capsys, monkeypatch):
+    def lint(*_, **__):
+        raise RuntimeError("what the reader sees\nand what torch adds")
+
+    monkeypatch.setattr(fusible, "lint", lint)
+    code, stdout, stderr = run(capsys, "lint", archive, "--isolated")
+    assert code == 2 and stdout == "" and stderr.count("\n") == 1
+    assert re.search(r"`fusible lint` failed at lint\.py:\d+ with RuntimeError: what the reader sees: please report it", stderr)
+
+
+def test_a_file_whose_name_is_not_utf_8(archive, tmp_path):
+    bad, out = os.fsdecode(os.fsencode(tmp_path) + b"/bad\xff.pt"), os.fsdecode(os.fsencode(tmp_path) + b"/out\xff.pt")
+    os.rename(archive, bad)
+    for arguments in (["lint", bad, "--isolated", "--exit-zero"], ["fuse", bad, "-o", out], ["doctor", bad],
+                      ["bench", bad, "--fused", out, "--rounds", "1", "--input", "2,3,9,9"]):
+        done = subprocess.run([sys.executable, "-W", "ignore", "-m", "fusible", *arguments], capture_output=True)
+        assert done.returncode == 0 and done.stdout, done.stderr
+        assert arguments[0] == "bench" or "\ufffd.pt" in done.stdout.decode()
+    assert os.path.isfile(out)
+    (tmp_path / "bad.fus").write_text("activation\n  nonsense")
+    os.rename(tmp_path / "bad.fus", bad + ".fus")
+    with pytest.raises(fusible.FusibleError, match="bad\ufffd.pt.fus:"):
+        fusible.load_patterns(Path(bad + ".fus"))
+
+
+@pytest.mark.parametrize("arguments", ["lint /dev/stdin", "fuse /dev/stdin -o fused.pt"])
+def test_a_pipe_is_no_archive_and_is_told_to_be_written_to_a_file(arguments, archive, tmp_path):
+    done = subprocess.run([sys.executable, "-W", "ignore", "-m", "fusible", *arguments.split()], input=archive.read_bytes(), capture_output=True, cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.count(b"\n") == 1
+    assert b"in a seekable file, found a pipe at /dev/stdin: write it to a file first" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["fuse model.pt -o >(cat > out.pt) | cat; sleep 0.2", "fuse model.pt -o /dev/stdout | cat > out.pt",
+                                     "fuse model.pt -o /dev/stdout > out.pt"])
+def test_an_archive_goes_to_a_pipe_or_to_stdout_and_nothing_else_with_it(command, archive, scripted, x, tmp_path):
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; '{sys.executable}' -W ignore -m fusible {command}"], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "fused, 0 declined" in (done.stderr if "stdout" in command else done.stdout)
+    with torch.no_grad():
+        assert_same(torch.jit.load(tmp_path / "out.pt")(x), scripted(x))
 
 
 def test_a_bad_pattern_file_is_named_with_line_and_column(archive, tmp_path, capsys):
@@ -219,6 +271,8 @@ def test_bench_gives_a_ratio_with_its_spread(archive, capsys):
     assert code == 0 and len(result["before_s"]) == len(result["after_s"]) == 2 and result["ratio"] > 0
     code, _, stderr = run(capsys, "bench", archive, "--input", "2,5,9,9", "--rounds", "1", "--fused", archive)
     assert code == 2 and "could not be timed" in stderr
+    code, _, stderr = run(capsys, "bench", archive, "--threads", "0")
+    assert code == 2 and "--threads: at least 1 was needed, found 0" in stderr
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["--cmake-prefix"], ["rule", "FUS201"], ["patterns"], ["lint", "--help"], ["diff", "--help"], ["fuse", "--help"],

@@ -100,6 +100,16 @@ def test_saving_keeps_what_torch_s_own_writer_offers(scripted, x, tmp_path):
         fusible.save(nn.Linear(2, 2), tmp_path / "fused.pt")
 
 
+def test_a_new_file_has_the_mode_of_the_umask_which_nobody_sees_changed(scripted, tmp_path, monkeypatch):
+    umask, before = os.umask, os.umask(0o027)
+    monkeypatch.setattr(os, "umask", None)
+    try:
+        fusible.save(scripted, tmp_path / "new.pt")
+    finally:
+        umask(before)
+    assert (tmp_path / "new.pt").stat().st_mode & 0o777 == 0o640
+
+
 def test_what_fuse_returns_is_used_like_any_other_script_module(scripted, x):
     fused = fusible.fuse(scripted)
     assert isinstance(fused, torch.jit.RecursiveScriptModule) and fused.original_name == scripted.original_name

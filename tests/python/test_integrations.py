@@ -66,6 +66,11 @@ def test_assert_fused_fails_with_the_findings(share, allow, words):
     assert "head.norm" in str(failure.value)
 
 
+def test_assert_fused_takes_a_list_of_codes_and_no_string():
+    with pytest.raises(fusible.FusibleError, match=r"allow: a list of strings was needed, found one string: pass \['FUS999'\]"):
+        check(REPORT, 0, "FUS999")
+
+
 def test_assert_fused_trusts_an_archive_only_when_told(assert_fused, archive, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.chdir(tmp_path)
     old, new, _ = RUNS["default_argument"]

@@ -179,6 +179,19 @@ def test_settings_that_cannot_be_used_give_2_and_a_sentence(tmp_path, text, word
     assert code == 2 and out == "" and words in log and log.count("\n") == 1
 
 
+@pytest.mark.parametrize("text, key", [("[tool]\nfusible = 1", "tool.fusible"), ("tool = 1", "tool")])
+def test_a_pyproject_whose_table_is_none_gives_2_and_a_sentence(tmp_path, text, key):
+    (tmp_path / "pyproject.toml").write_text(text + "\n")
+    code, _, log = lint()
+    assert code == 2 and log.endswith(f"pyproject.toml: {key}: a table was needed, found 1\n")
+
+
+def test_a_baseline_that_is_not_utf_8_is_named(tmp_path):
+    (tmp_path / "b.json").write_bytes(b"\xff")
+    code, _, log = lint("--baseline", "b.json")
+    assert code == 2 and "found another file at b.json" in log
+
+
 def test_settings_are_read_before_any_model_is_linted(tmp_path):
     def never():
         raise AssertionError("a model was linted")

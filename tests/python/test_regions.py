@@ -47,6 +47,14 @@ def check(module, inputs, *, form="scripted", count=1):
     return original, fused
 
 
+@pytest.mark.parametrize("again", [True, False], ids=["fused again", "held"])
+def test_the_regions_of_a_submodule_go_by_their_path(again):
+    inner = fusible.fuse(torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU()).eval()))
+    text, = fusible.regions(inner).values()
+    outer = torch.jit.script(nn.Sequential(nn.Sequential(inner), nn.Conv2d(4, 4, 1), nn.ReLU()).eval())
+    assert fusible.regions(fusible.fuse(outer) if again else outer) == {"0.0._fusible_region_0": text}
+
+
 def test_a_straight_run_is_one_operator():
     class Straight(Net):
         def forward(self, x):

@@ -65,9 +65,25 @@ def main(argv: Sequence[str] | None = None) -> int:
             return OK
         print(f"fusible: error: {error}", file=sys.stderr)
         return UNUSABLE
+    except Exception as error:  # noqa: BLE001: Python's own exit code would be that of findings
+        print(f"fusible: error: {_defect(error, arguments.verb)}", file=sys.stderr)
+        return UNUSABLE
     except KeyboardInterrupt:
         print("fusible: interrupted, nothing was written", file=sys.stderr)
         return 130
+
+
+def _defect(error: Exception, verb: str) -> str:
+    """For what no verb expects; a traceback would tell a user little beyond the place."""
+    import traceback
+    from pathlib import Path
+
+    frames = traceback.extract_tb(error.__traceback__)
+    package = str(Path(__file__).parents[1])
+    place = [frame for frame in frames if frame.filename.startswith(package)][-1]
+    said = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
+    return (f"`fusible {verb}` failed at {Path(place.filename).name}:{place.lineno} with {type(error).__name__}: {said.removesuffix('.')}: "
+            "please report it with what `fusible doctor` prints")
 
 
 def _version() -> int:

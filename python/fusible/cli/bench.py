@@ -29,6 +29,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     if arguments.rounds < 1:
         raise ValueError(f"--rounds: at least 1 was needed, found {arguments.rounds}")
+    if arguments.threads is not None and arguments.threads < 1:
+        raise ValueError(f"--threads: at least 1 was needed, found {arguments.threads}")
     with tempfile.TemporaryDirectory(prefix="fusible-bench-") as folder:
         fused = arguments.fused or _fuse(arguments, Path(folder) / "fused.pt")
         return _race(arguments, fused)

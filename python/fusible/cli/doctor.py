@@ -71,12 +71,12 @@ def openmp_runtimes() -> list[str]:
 
 
 def of_model(path: Path) -> Iterator[tuple[str, str]]:
-    from fusible.archive import Contents, problem_of, runs_code
+    from fusible.archive import Contents, problem_of, runs_code, told
 
     if problem := problem_of(path):
         raise ValueError(problem)
     contents = Contents.of(path)
-    yield "archive", f"{path} ({path.stat().st_size / 2**20:.1f} MB, format version {contents.version})"
+    yield "archive", f"{told(path)} ({path.stat().st_size / 2**20:.1f} MB, format version {contents.version})"
     yield "operators", ", ".join(contents.namespaces) or "none"
     if "fusible" in contents.namespaces:
         yield "needs", "libfusible.so: `import fusible`, torch.ops.load_library, or LD_PRELOAD in a host that knows nothing of it"

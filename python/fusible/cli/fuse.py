@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -33,20 +34,34 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.tune and not arguments.input:
         raise ValueError("--tune: an input to measure with was needed, found none: add --input SHAPE[:DTYPE] for each argument of forward (--input 1,3,224,224)")
     import fusible
-    from fusible.archive import extra_files
+    from fusible.archive import extra_files, told
     from fusible.cli.progress import progress
+    from fusible.saving import write_archive
 
     options = {**fusing(arguments), **selection(arguments)}
     module = fusible.load(arguments.model, trust=arguments.trust)
     with progress(arguments.model.name) as show:
         fused = fusible.fuse(module, verify=False if arguments.no_verify else None, tune=arguments.tune, progress=show, **options)
-    fused.save(output, _extra_files=extra_files(arguments.model))
+    extra = extra_files(arguments.model)
+    summary = sys.stderr if _is_stdout(output) else sys.stdout  # asked before the file is replaced
+    size = write_archive(fused, output, _extra_files=extra) / 2**20
     report = fusible.report(fused)
     counts = report.counts
-    size = output.stat().st_size / 2**20
-    print(f"{output}: {counts['fused']} of {counts['candidates']} fused, {counts['declined']} declined, {counts['suppressed']} suppressed ({size:.1f} MB)")
+    print(f"{told(output)}: {counts['fused']} of {counts['candidates']} fused, {counts['declined']} declined, {counts['suppressed']} suppressed ({size:.1f} MB)",
+          file=summary)
     if report.tuning:
-        print(report.tuning)
+        print(report.tuning, file=summary)
+    for diagnostic in report.diagnostics:
+        if diagnostic.code == "FUS004":
+            print(f"not verified: {diagnostic.found}", file=sys.stderr)
     if counts["declined"]:
         print(f"why not: fusible lint {arguments.model}", file=sys.stderr)
     return 0
+
+
+def _is_stdout(path: Path) -> bool:
+    """Whether what is printed would go where the archive goes: /dev/stdout, or a name of the same file or pipe."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(sys.stdout.fileno()))
+    except (OSError, ValueError):  # there is no such file yet; stdout is no file
+        return False

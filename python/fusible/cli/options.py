@@ -54,8 +54,11 @@ def example_inputs(texts: Sequence[str] | None, seed: int = 0) -> tuple[Any, ...
         if not isinstance(dtype, torch.dtype):
             raise ValueError(f"--input: SHAPE or SHAPE:DTYPE was needed, found {text!r}: write 1,3,224,224 or 1,16:int64")
         shape = [int(size) for size in match["shape"].split(",")] if match["shape"] else []
-        if dtype.is_floating_point or dtype.is_complex:
-            tensors.append(torch.randn(shape, generator=generator).to(dtype))
-        else:
-            tensors.append(torch.randint(0, 2, shape, generator=generator).to(dtype))
+        try:
+            floating = dtype.is_floating_point or dtype.is_complex
+            made = torch.randn(shape, generator=generator) if floating else torch.randint(0, 2, shape, generator=generator)
+            tensors.append(made.to(dtype))
+        except (RuntimeError, TypeError, OverflowError, MemoryError) as error:
+            reason = (str(error).splitlines() or ["no message"])[0]
+            raise ValueError(f"--input: a tensor that torch can make was needed, found {text!r}: give another shape or dtype ({reason})") from error
     return tuple(tensors)
