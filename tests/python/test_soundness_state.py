@@ -160,6 +160,7 @@ X = torch.linspace(-1, 2, 8).view(2, 4)
 def test_state_goes_on_as_in_the_original(module, options):
     fused = assert_same_calls(module, X, **options)
     assert options.get("tune") or fusible.report(fused).counts["fused"] == 1
+    assert not any(tensor.requires_grad for tensor in fused.state_dict(keep_vars=True).values())
 
 
 @pytest.mark.parametrize("module", [TiedWeight, HeldByAList, HeldByAnObject])
