@@ -95,6 +95,7 @@ std::unique_ptr<Step> make_attention(Making& making) {
   const std::int64_t keys = size_from_end(k, 2);
   if (k.back() != q.back() || size_from_end(v, 2) != keys || keys > kernels::kMostKeys) return nullptr;
   if (masked && !is_mask(making.slot(3).sizes, q, keys)) return nullptr;
+  if (causal && q.size() == 3) return nullptr;  // without heads ATen adds -inf to the scores it leaves out, which of a NaN is a NaN
   const double scale = making.value(6).isNone() ? 1.0 / std::sqrt(static_cast<double>(q.back())) : making.value(6).toDouble();
   // The heads of a row side by side, as the linear behind it reads them.
   const std::int64_t heads = q.size() == 4 ? q[1] : 1, queries = size_from_end(q, 2), width = v.back();
