@@ -194,7 +194,9 @@ class Layout {
     const auto sources_of = [&](Value* operand) { return inside.count(operand->node()) ? formats_.at(operand) : std::vector<Value*>{operand}; };
     auto operands = images(node);
     // An operand on the left decides where its strides tell a layout, and the convolution where they do not (one pixel, broadcasting).
-    if (reversed(node) && !std::all_of(operands.begin(), operands.end(), [&](Value* operand) { return sources_of(operand) == sources_of(operands[0]); })) return false;
+    if (reversed(node) && (has_deciding_constant(node) ||
+                           !std::all_of(operands.begin(), operands.end(), [&](Value* operand) { return sources_of(operand) == sources_of(operands[0]); })))
+      return false;
     if (node->kind() != torch::jit::aten::cat) operands.resize(1);
     std::vector<Value*> like;
     for (Value* operand : operands) {
@@ -204,6 +206,11 @@ class Layout {
     }
     formats_[node->output()] = std::move(like);
     return true;
+  }
+
+  static bool has_deciding_constant(const Node* convolution) {
+    const auto operands = convolution->input(3)->node()->inputs();
+    return std::any_of(operands.begin(), operands.end(), decides_layout);
   }
 
   // A convolution's chain with an operand on the left.
