@@ -16,8 +16,6 @@ bool holds_packed_weights(const c10::ClassType& type) {
   return std::any_of(libraries.begin(), libraries.end(), [&](const std::string& library) { return name.find(".torch.classes." + library + ".") != std::string::npos; });
 }
 
-bool is_custom_class(const IValue& value) { return value.toObjectRef().type()->numAttributes() == 1 && value.toObjectRef().getSlot(0).isCapsule(); }
-
 }  // namespace
 
 IValue Copier::copy(const IValue& value) {
@@ -51,7 +49,7 @@ IValue Copier::copied(const IValue& value) {
 IValue Copier::copied_object(const IValue& value) {
   const Object& object = value.toObjectRef();
   if (object.type()->is_module()) return value;
-  if (is_custom_class(value)) {
+  if (value.isCustomClass()) {
     if (holds_packed_weights(*object.type())) return value;
     try {
       return value.deepcopy();

@@ -18,8 +18,7 @@ class Installer {
   Installer(Model& model, const PackedStore& store, const Regions& regions) : model_(model), store_(store), regions_(regions), cu_(model.source._ivalue()->compilation_unit()) {
     for (const auto& inner : model.source.modules())
       for (const auto& value : inner._ivalue()->slots())
-        if (value.isTensor() && value.toTensor().defined() && value.toTensor().has_storage())
-          attribute_storages_.insert(value.toTensor().storage().unsafeGetStorageImpl());
+        if (value.isTensor()) add_storages(value, attribute_storages_);
   }
 
   Module run() {

@@ -15,7 +15,7 @@ struct Outcome {
   IValue output;
   std::vector<IValue> inputs;  // after the call
   std::string exception;       // type name, "" when it returned
-  std::string what;            // its first line
+  std::string what;            // its last line: the interpreter's traceback stands before it
 };
 
 Outcome run(torch::jit::Module module, const std::vector<IValue>& inputs, const at::Tensor& random_state) {
@@ -29,8 +29,8 @@ Outcome run(torch::jit::Module module, const std::vector<IValue>& inputs, const 
     outcome.exception = typeid(error).name();
     const std::string text = error.what();
     const auto last = text.find_last_not_of('\n');
-    const auto begin = text.rfind('\n', last);  // the interpreter's traceback stands before it
-    outcome.what = text.substr(begin == std::string::npos ? 0 : begin + 1, last - (begin == std::string::npos ? 0 : begin + 1) + 1);
+    const auto begin = text.rfind('\n', last) + 1;  // npos + 1 is 0
+    outcome.what = text.substr(begin, last + 1 - begin);
   }
   return outcome;
 }
