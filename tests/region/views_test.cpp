@@ -175,6 +175,7 @@ TEST(Views, ConcatenationsOfViews) {
       [](Writer& w, std::int64_t y) { return Ints{slice(w, y, 0, 0, 1), slice(w, y, 0, 1, 2)}; },
       [](Writer& w, std::int64_t y) { return Ints{slice(w, y, 1, 0, 6, 2), slice(w, y, 1, 1, 6, 2)}; },
       [](Writer& w, std::int64_t y) { return Ints{slice(w, y, 1, 3, 6), slice(w, y, 1, 6, 9)}; },
+      [](Writer& w, std::int64_t y) { return Ints{slice(w, y, 3, 0, 8, 3), slice(w, y, 3, 1, 4)}; },  // one behind the other in the first column alone
       [](Writer& w, std::int64_t y) { return Ints{w.transpose(y, 2, 3)}; },
       [](Writer& w, std::int64_t y) { return Ints{w.transpose(y, 1, 2)}; },
       [](Writer& w, std::int64_t y) { return Ints{slice(w, y, 3, 1, 8)}; }};
@@ -203,25 +204,27 @@ TEST(Views, AConcatenationOfAFrame) {
   expect_as_written(*region, {at::randn({2, 12, 2, 4, 3})});
 }
 
-// The heads of attention lie in an order of their own, which is memory of no other register.
+// The heads of attention lie in an order of their own, which is memory of no other register; one head of one channel lies as pixels do.
 TEST(Views, AConcatenationOfHeads) {
-  ContractionSpec spec;
-  spec.kind = Contraction::linear;
-  spec.weight = at::randn({16, 16});
-  const auto weights = make_packed(spec);
-  Writer w;
-  const std::int64_t x = w.input();
-  const auto heads = [&] {
-    const std::int64_t y = w.call({"fusible::linear", ""}, {Arg::reg(x), Arg::constant(weights), Arg::constant(std::string()), Arg::regs({})});
-    return w.transpose(w.view(y, {2, 5, 4, 4}, {}), 1, 2);
-  };
-  const std::int64_t q = heads(), k = heads(), v = heads();
-  const std::int64_t seen = w.call({"aten::scaled_dot_product_attention", ""}, {Arg::reg(q), Arg::reg(k), Arg::reg(v), Arg::constant({}), Arg::constant(0.0),
-                                                                               Arg::constant(false), Arg::constant({}), Arg::constant(false)});
-  w.output(relu(w, concat(w, {seen})));
-  w.output(w.call({"aten::square", ""}, {Arg::reg(concat(w, {seen, seen}))}));
-  const auto region = w.finish();
-  expect_as_written(*region, {at::randn({2, 5, 16})});
+  for (const auto& [heads, width] : {std::pair{4, 4}, {1, 16}, {1, 1}}) {
+    ContractionSpec spec;
+    spec.kind = Contraction::linear;
+    spec.weight = at::randn({heads * width, 16});
+    const auto weights = make_packed(spec);
+    Writer w;
+    const std::int64_t x = w.input();
+    const auto product = [&] {
+      const std::int64_t y = w.call({"fusible::linear", ""}, {Arg::reg(x), Arg::constant(weights), Arg::constant(std::string()), Arg::regs({})});
+      return w.transpose(w.view(y, {2, 5, heads, width}, {}), 1, 2);
+    };
+    const std::int64_t q = product(), k = product(), v = product();
+    const std::int64_t seen = w.call({"aten::scaled_dot_product_attention", ""}, {Arg::reg(q), Arg::reg(k), Arg::reg(v), Arg::constant({}), Arg::constant(0.0),
+                                                                                 Arg::constant(false), Arg::constant({}), Arg::constant(false)});
+    w.output(relu(w, concat(w, {seen})));
+    w.output(w.call({"aten::square", ""}, {Arg::reg(concat(w, {seen, seen}))}));
+    const auto region = w.finish();
+    expect_as_written(*region, {at::randn({2, 5, 16})});
+  }
 }
 
 // What is read as a view lies where that view says: it is no part of a concatenation.
