@@ -151,6 +151,9 @@ std::unique_ptr<Step> make_concat(Making& making);
 std::unique_ptr<Step> make_shuffle(Making& making);
 std::unique_ptr<Step> make_layer_norm(Making& making);
 std::unique_ptr<Step> make_attention(Making& making);
+// ATen's FlashAttention, which is taken where the elements of a row lie together, loses the NaN of a query that meets fewer keys than a vector holds and
+// no mask; ATen's other way keeps it. So the operator is ATen's there, and given the strides that it would be given. `registers`: for their sizes.
+bool attention_looks_at_strides(const Instruction& instruction, const std::vector<at::Tensor>& registers);
 // Lets parts of a concatenation be made where they will lie, and shorter concatenations be seen in longer ones: slots become views.
 void join_concats(std::int64_t inputs, std::vector<Slot>& slots, std::vector<std::unique_ptr<Step>>& steps);
 // The joins below replace runs of steps by one step at the last one's place. `reads`: how often each register is read; `runs_at`: the step that

@@ -107,6 +107,7 @@ bool infer_shapes(const Region& region, at::TensorList inputs, std::vector<at::T
         seen[instruction.result] = region.result_of(instruction, seen);
         continue;
       }
+      if (attention_looks_at_strides(instruction, seen)) return false;  // they are known once the operators have run
       const bool contraction = instruction.op.name.rfind("fusible::", 0) == 0;
       auto sizes = contraction ? sizes_of_contraction(instruction, seen) : sizes_of_elementwise(region, instruction, seen, *dtype);
       if (!sizes && !contraction) sizes = sizes_by_running(region, instruction, seen, *dtype);

@@ -12,12 +12,13 @@ namespace {
 
 class AtenStep : public Step {
  public:
-  AtenStep(Instruction instruction, size_t registers) : instruction_(std::move(instruction)), registers_(registers) {}
+  // `like`: of each register, where the operator looks at its strides; undefined for all others.
+  AtenStep(Instruction instruction, std::vector<at::Tensor> like) : instruction_(std::move(instruction)), like_(std::move(like)) {}
 
   void run(Frame& frame) const override {
-    std::vector<at::Tensor> registers(registers_);
+    std::vector<at::Tensor> registers(like_.size());
     for (const Argument& argument : instruction_.arguments)
-      for (std::int64_t r : argument.registers) registers[r] = frame.narrow_tensor(r);
+      for (std::int64_t r : argument.registers) registers[r] = lying_like(frame.narrow_tensor(r), like_[r]);
     if (instruction_.in_place()) {
       at::Tensor& x = registers[instruction_.arguments[0].registers[0]];
       x = x.clone();  // its memory is given to others when this step is done
@@ -34,8 +35,12 @@ class AtenStep : public Step {
   const char* name() const override { return "ATen"; }
 
  private:
+  static at::Tensor lying_like(const at::Tensor& t, const at::Tensor& like) {
+    return !like.defined() || t.strides() == like.strides() ? t : at::empty_strided(t.sizes(), like.strides(), t.options()).copy_(t);
+  }
+
   Instruction instruction_;
-  size_t registers_;
+  std::vector<at::Tensor> like_;
 };
 
 // Whether the result may be the memory of the one register that the instruction reads.
@@ -68,7 +73,12 @@ std::unique_ptr<Step> make_aten(Making& making) {
   // Of other strides than the operators one by one would give, which view may not take.
   if (call.op.name == "aten::view") call.op = {"aten::reshape", ""};
   if (call.op.name == "aten::view_as") call.op = {"aten::reshape_as", ""};
-  return std::make_unique<AtenStep>(std::move(call), making.registers.size());
+  std::vector<at::Tensor> like(making.registers.size());
+  if (attention_looks_at_strides(call, making.registers)) {
+    for (const Argument& argument : call.arguments)
+      for (std::int64_t r : argument.registers) like[r] = at::empty_strided(making.registers[r].sizes(), making.registers[r].strides(), at::kMeta);
+  }
+  return std::make_unique<AtenStep>(std::move(call), std::move(like));
 }
 
 // view, select and their like. Where the order of the elements is that in memory, flatten and view see them as dense.

@@ -77,6 +77,17 @@ bool is_mask(const std::vector<std::int64_t>& mask, const std::vector<std::int64
 
 }  // namespace
 
+bool attention_looks_at_strides(const Instruction& instruction, const std::vector<at::Tensor>& registers) {
+  if (instruction.op.name != "aten::scaled_dot_product_attention" || instruction.arguments[3].kind == Argument::Kind::one) return false;
+  const auto given = [&](size_t i) -> const at::Tensor& {
+    const Argument& argument = instruction.arguments[i];
+    return argument.kind == Argument::Kind::one ? registers[argument.registers[0]] : argument.value.toTensor();
+  };
+  constexpr std::int64_t kVector = 16;  // floats of the widest
+  const at::Tensor &q = given(0), &v = given(2);
+  return q.dim() == 4 && v.dim() == 4 && q.size(3) == v.size(3) && v.size(2) < kVector;
+}
+
 std::unique_ptr<Step> make_attention(Making& making) {
   const Instruction& instruction = making.instruction;
   if (instruction.op.name != "aten::scaled_dot_product_attention") return nullptr;
@@ -96,6 +107,7 @@ std::unique_ptr<Step> make_attention(Making& making) {
   if (k.back() != q.back() || size_from_end(v, 2) != keys || keys > kernels::kMostKeys) return nullptr;
   if (masked && !is_mask(making.slot(3).sizes, q, keys)) return nullptr;
   if (causal && q.size() == 3) return nullptr;  // without heads ATen adds -inf to the scores it leaves out, which of a NaN is a NaN
+  if (attention_looks_at_strides(instruction, making.registers)) return nullptr;
   const double scale = making.value(6).isNone() ? 1.0 / std::sqrt(static_cast<double>(q.back())) : making.value(6).toDouble();
   // The heads of a row side by side, as the linear behind it reads them.
   const std::int64_t heads = q.size() == 4 ? q[1] : 1, queries = size_from_end(q, 2), width = v.back();

@@ -17,7 +17,8 @@ constexpr unsigned kSeconds = 60;
 
 std::string printed(const Checked& c) {
   return json{{"difference", c.difference}, {"unusable", c.unusable}, {"raises_everywhere", c.raises_everywhere},
-              {"another_exception", c.another_exception}, {"missed", c.missed}, {"graph", c.graph}, {"report", c.report ? c.report->to_json() : ""}}
+              {"another_exception", c.another_exception}, {"executor_decides", c.executor_decides}, {"missed", c.missed}, {"graph", c.graph},
+              {"report", c.report ? c.report->to_json() : ""}}
       .dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
@@ -28,6 +29,7 @@ Checked parsed(const std::string& text) {
   found.at("unusable").get_to(c.unusable);
   found.at("raises_everywhere").get_to(c.raises_everywhere);
   found.at("another_exception").get_to(c.another_exception);
+  found.at("executor_decides").get_to(c.executor_decides);
   found.at("missed").get_to(c.missed);
   found.at("graph").get_to(c.graph);
   if (const auto report = found.at("report").get<std::string>(); !report.empty()) c.report = fusible::Report::from_json(report);

@@ -19,6 +19,7 @@ struct Checked {
   bool crashed = false;                   // the process ended: only check_apart lives to tell
   bool missed = false;                    // nothing different, and nothing fused where fusible fuses; of torch's own tools
   bool another_exception = false;         // original and fused module raise, exceptions of two types; counted on its own
+  bool executor_decides = false;          // one raises and the other does not, and neither where torch's executor optimizes nothing; counted on its own
   std::string graph;                      // of the rewritten forward
   std::optional<fusible::Report> report;  // of fusible
 };

@@ -23,6 +23,7 @@ void Histogram::add(const Checked& checked) {
   counts_["crashed"] += checked.crashed;
   counts_["missed"] += checked.missed;
   counts_["another exception"] += checked.another_exception;
+  counts_["executor decides"] += checked.executor_decides;
   if (!checked.report) return;
   bool fusion = false, decline = false;
   for (const auto& verdict : checked.report->verdicts) {
@@ -57,7 +58,8 @@ std::string Histogram::text() const {
   const double all = std::max<double>(1, at("modules"));
   std::ostringstream out;
   out.precision(1);
-  out << std::fixed << at("modules") << " modules compared, " << at("different") << " different, " << at("another exception") << " raise another exception, " << 100 * at("with_fusion") / all
+  out << std::fixed << at("modules") << " modules compared, " << at("different") << " different, " << at("another exception") << " raise another exception, " << at("executor decides")
+      << " raise where torch's executor decides, " << 100 * at("with_fusion") / all
       << " % with an accepted fusion, " << 100 * at("with_decline") / all << " % with a decline, " << 100 * at("raising") / all
       << " % raise in every call; " << at("unusable") << " do not compile or differ from themselves\n";
   return out.str();

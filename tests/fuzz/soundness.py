@@ -47,8 +47,8 @@ def modules(runs: list[Run]) -> str:
     seeds = [run["first seed"] for run in runs]
     count = added(runs)
     total = count["modules"]
-    return table(["first seeds", "modules compared", "different", "raise another exception", "with an accepted fusion", "with a decline", "raise in every call", "not compared"],
-                 [[f"{min(seeds)} to {max(seeds)}", f"{total:,}", count["different"], count["another exception"], share(count["with_fusion"], total),
+    return table(["first seeds", "modules compared", "different", "raise another exception", "the executor decides", "with an accepted fusion", "with a decline", "raise in every call", "not compared"],
+                 [[f"{min(seeds)} to {max(seeds)}", f"{total:,}", count["different"], count["another exception"], count["executor decides"], share(count["with_fusion"], total),
                    share(count["with_decline"], total), share(count["raising"], total), count["unusable"]]])
 
 
