@@ -20,7 +20,7 @@ TEST(Strides, ARestoredPixelHasThoseOfItsLayout) {
   }
 }
 
-// One channel of a channels_last image: batch_norm calls it contiguous. So does the reference, which autocast runs, where it is folded.
+// One channel of a channels_last image: batch_norm calls it contiguous. So do the kernels and the reference, which autocast runs, where it is folded.
 TEST(Strides, AFoldedStepHasThoseThatItGives) {
   const at::NoGradGuard no_grad;
   at::manual_seed(1);
@@ -33,13 +33,15 @@ TEST(Strides, AFoldedStepHasThoseThatItGives) {
   folded.fold_scale = at::full({1}, 2, at::kDouble);
   folded.fold_shift = at::zeros({1}, at::kDouble);
   const auto x = channels_last(at::randn({2, 4, 7, 7}));
-  at::autocast::set_autocast_enabled(at::kCPU, true);
-  const auto bare = expected(plain, x, ""), found = call(folded, x, ""), wanted = expected(plain, x, folded.folded_ops, folded.folded_operands);
-  at::autocast::clear_cache();
-  at::autocast::set_autocast_enabled(at::kCPU, false);
-  ASSERT_NE(bare.strides(), wanted.strides());
-  EXPECT_EQ(found.strides(), wanted.strides());
-  EXPECT_TRUE(same(found, wanted, 2e-2));
+  for (const bool autocast : {false, true}) {
+    at::autocast::set_autocast_enabled(at::kCPU, autocast);
+    const auto bare = expected(plain, x, ""), found = call(folded, x, ""), wanted = expected(plain, x, folded.folded_ops, folded.folded_operands);
+    at::autocast::clear_cache();
+    at::autocast::set_autocast_enabled(at::kCPU, false);
+    ASSERT_NE(bare.strides(), wanted.strides());
+    EXPECT_EQ(found.strides(), wanted.strides()) << autocast;
+    EXPECT_TRUE(same(found, wanted, autocast ? 2e-2 : 1e-5));
+  }
 }
 
 TEST(Strides, PackedWeightsKeepTheirs) {
