@@ -1,5 +1,5 @@
-// fusible::to_channels_last, fusible::restore_layout
-// The borders of a channels_last run (passes/layout.cpp). Both leave anything but a 4-D tensor as it is; differentiable.
+// fusible::to_channels_last, fusible::restore_layout and its overload beside
+// The borders of a channels_last run (passes/layout.cpp). All leave anything but a 4-D tensor as it is; differentiable.
 
 #include <ATen/ATen.h>
 #include <c10/util/strides.h>
@@ -26,18 +26,27 @@ at::Tensor restore_layout(const at::Tensor& y, at::TensorList like) {
   return restored.strides() == at::IntArrayRef(strides) ? restored : restored.as_strided(restored.sizes(), strides);
 }
 
+// Inside of a run: an operand of more dimensions makes a result of more, whose strides nothing restores, of strides that the original has.
+at::Tensor restore_layout_beside(const at::Tensor& y, at::TensorList like, at::TensorList operands) {
+  const bool enlarged = std::any_of(operands.begin(), operands.end(), [](const at::Tensor& operand) { return operand.dim() > 4; });
+  return enlarged ? restore_layout(y, like) : y;
+}
+
 TORCH_LIBRARY_FRAGMENT(fusible, m) {
   m.def("to_channels_last(Tensor(a) x) -> Tensor(a)");
   m.def("restore_layout(Tensor(a) y, Tensor[] like) -> Tensor(a)");
+  m.def("restore_layout.beside(Tensor(a) y, Tensor[] like, Tensor[] operands) -> Tensor(a)");
 }
 TORCH_LIBRARY_IMPL(fusible, CompositeImplicitAutograd, m) {
   m.impl("to_channels_last", to_channels_last);
   m.impl("restore_layout", restore_layout);
+  m.impl("restore_layout.beside", restore_layout_beside);
 }
 // Under vmap an example's memory format cannot be asked for; where neither border converts, the run between them is the original's operators.
 TORCH_LIBRARY_IMPL(fusible, FuncTorchBatched, m) {
   m.impl("to_channels_last", [](const at::Tensor& x) { return x; });
   m.impl("restore_layout", [](const at::Tensor& y, at::TensorList) { return y; });
+  m.impl("restore_layout.beside", [](const at::Tensor& y, at::TensorList, at::TensorList) { return y; });
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "passes/decide.h"
 #include "passes/dependence.h"
 #include "passes/products.h"
+#include "passes/selection.h"
 
 namespace fusible {
 
@@ -8,10 +9,6 @@ namespace {
 
 using patterns::Entry;
 using patterns::View;
-
-bool starts_with_any(const std::string& text, const std::vector<std::string>& prefixes) {
-  return std::any_of(prefixes.begin(), prefixes.end(), [&](const std::string& prefix) { return text.rfind(prefix, 0) == 0; });
-}
 
 class Decider {
  public:
@@ -93,15 +90,10 @@ class Decider {
     return std::nullopt;
   }
 
-  bool is_suppressed(const std::string& pattern) const {
-    const bool selected = options_.select.empty() || starts_with_any(pattern, options_.select);
-    return !selected || starts_with_any(pattern, options_.ignore);
-  }
-
   void accept(AcceptedRule rule) {
     const auto& match = rule.match;
     claimed_.insert(match.nodes.begin(), match.nodes.end());
-    const bool leave = is_suppressed(match.rule->name);
+    const bool leave = is_suppressed(match.rule->name, options_);
     std::vector<Node*> nodes = match.nodes;
     // The first candidate's verdict names what else was absorbed.
     const auto rank = [this](const Node* node) { return std::make_pair(candidate_of(node) < 0, facts_.order(node)); };
@@ -153,7 +145,7 @@ class Decider {
       }
       return decline(view.root, pattern, found->second);
     }
-    if (is_suppressed(pattern)) {
+    if (is_suppressed(pattern, options_)) {
       for (Node* node : chain.nodes()) {
         claimed_.insert(node);
         if (Verdict* verdict = verdict_of(node)) *verdict = suppressed(std::move(*verdict), pattern);
@@ -181,7 +173,7 @@ class Decider {
     for_each_node(method_.graph->block(), [&](Node* node) {
       if (!method_.treated || !is_recurrent(node) || options_.target == "aten") return;
       const std::string name = node->kind().toUnqualString();
-      if (is_suppressed(name)) return;
+      if (is_suppressed(name, options_)) return;
       if (facts_.is_autocast(node)) return decline(node, name, autocast());
       auto read = read_recurrence(node, facts_);
       if (const auto found = declined_.find({method_.name, facts_.order(node)}); read.value && found != declined_.end()) read.decline = found->second;

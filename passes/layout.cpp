@@ -42,6 +42,12 @@ bool decides_layout(const Value* value) {
   return std::count_if(sizes.begin(), sizes.end(), [](std::int64_t size) { return size > 1; }) > 1;
 }
 
+// A weight of more dimensions than an image gives the result as many.
+bool enlarges(const Value* value) {
+  const auto constant = torch::jit::toIValue(value);
+  return constant && constant->isTensor() && constant->toTensor().dim() > 4;
+}
+
 struct Run {
   std::vector<Node*> nodes;
   int convolutions = 0;
@@ -79,8 +85,10 @@ class Layout {
   // The image operands of a node that can be part of a run, in the order that decides the result's layout; empty: it cannot.
   std::vector<Value*> images(Node* node) const {
     if (convolution(node)) {
+      const auto operands = node->input(3)->node()->inputs();
+      if (std::any_of(operands.begin(), operands.end(), enlarges)) return {};
       std::vector<Value*> all{node->input(0)};
-      for (Value* operand : node->input(3)->node()->inputs()) {
+      for (Value* operand : operands) {
         if (is_image(operand)) all.push_back(operand);
       }
       return all;
@@ -92,7 +100,7 @@ class Layout {
       if (node->input(0)->node()->kind() != prim::ListConstruct || !dim || !dim->isInt() || dim->toInt() != 1) return {};
       return node->input(0)->node()->inputs().vec();
     }
-    if (count == 2 && decides_layout(node->input(0))) return {};
+    if (count == 2 && (decides_layout(node->input(0)) || enlarges(node->input(0)) || enlarges(node->input(1)))) return {};
     std::vector<Value*> all;
     for (std::size_t i = 0; i < count; ++i) {
       if (is_image(node->input(i))) all.push_back(node->input(i));
@@ -173,7 +181,41 @@ class Layout {
       if (!remember_format(node, inside)) return;
     }
     for (Value* exit : exits) restore(exit, inside);
-    for (Value* entry : entries) enter(entry, run.nodes);
+    std::unordered_set<const Value*> of_any_rank;
+    for (Value* entry : entries) of_any_rank.insert(enter(entry, run.nodes));
+    for (Node* node : run.nodes) restore_beside(node, of_any_rank);
+  }
+
+  // An operand of more dimensions makes a result of as many, whose strides no border restores: the others meet it in the original's layout.
+  // `of_any_rank`: what comes from outside, and what is made of it up to a convolution, which takes images alone.
+  void restore_beside(Node* node, std::unordered_set<const Value*>& of_any_rank) {
+    const auto all = images(node);
+    std::vector<Value*> operands;
+    std::copy_if(all.begin() + (convolution(node) ? 1 : 0), all.end(), std::back_inserter(operands), [&](Value* image) { return of_any_rank.count(image) != 0; });
+    if (operands.empty()) return;
+    of_any_rank.insert(node->output());
+    if (all.size() == 1 || node->kind() == torch::jit::aten::cat) return;  // of one rank
+    Node* reader = convolution(node) ? node->input(3)->node() : node;
+    Value* beside = list_before(reader, operands);
+    for (Value* image : all) {
+      Node* user = image == node->input(0) ? node : reader;
+      Value* like = list_before(user, formats_.at(image));
+      Value* restored = border_before(user, "fusible::restore_layout", {image, like, beside});
+      user->replaceInputWith(image, restored);
+    }
+  }
+
+  Value* list_before(Node* node, at::ArrayRef<Value*> values) {
+    torch::jit::WithInsertPoint here(node);
+    return graph_.insertNode(graph_.createList(c10::TensorType::get(), values))->output();
+  }
+
+  Value* border_before(Node* node, const char* kind, at::ArrayRef<Value*> inputs) {
+    torch::jit::WithInsertPoint here(node);
+    Node* border = graph_.insertNode(graph_.create(c10::Symbol::fromQualString(kind), inputs));
+    border->copyMetadata(node);
+    border->output()->setType(c10::TensorType::get());
+    return border->output();
   }
 
   // A list of operands belongs to the one node that takes it; sizes are the same in every layout.
@@ -193,6 +235,8 @@ class Layout {
   bool remember_format(Node* node, const std::unordered_set<const Node*>& inside) {
     const auto sources_of = [&](Value* operand) { return inside.count(operand->node()) ? formats_.at(operand) : std::vector<Value*>{operand}; };
     auto operands = images(node);
+    // Whether a tensor from outside on the left of a sum is broadcast, so that the other decides, is not known before.
+    if (image_inputs(node) == 2 && operands.size() == 2 && !inside.count(operands[0]->node()) && sources_of(operands[0]) != sources_of(operands[1])) return false;
     // An operand on the left decides where its strides tell a layout, and the convolution where they do not (one pixel, broadcasting).
     if (reversed(node) && (has_deciding_constant(node) ||
                            !std::all_of(operands.begin(), operands.end(), [&](Value* operand) { return sources_of(operand) == sources_of(operands[0]); })))
@@ -221,19 +265,16 @@ class Layout {
   }
 
   void restore(Value* exit, const std::unordered_set<const Node*>& inside) {
-    Node* producer = exit->node();
-    torch::jit::WithInsertPoint here(producer->next());
-    Node* list = graph_.insertNode(graph_.createList(c10::TensorType::get(), formats_.at(exit)));
-    Node* restored = graph_.insertNode(graph_.create(c10::Symbol::fromQualString("fusible::restore_layout"), {exit, list->output()}));
-    restored->copyMetadata(producer);
-    restored->output()->setType(c10::TensorType::get());
+    Node* next = exit->node()->next();
+    Value* restored = border_before(next, "fusible::restore_layout", {exit, list_before(next, formats_.at(exit))});
+    restored->node()->copyMetadata(exit->node());
     const auto uses = exit->uses();
     for (const auto& use : uses) {
-      if (use.user != restored && !stays(use, inside)) use.user->replaceInput(use.offset, restored->output());
+      if (use.user != restored->node() && !stays(use, inside)) use.user->replaceInput(use.offset, restored);
     }
   }
 
-  void enter(Value* entry, const std::vector<Node*>& nodes) {
+  Value* enter(Value* entry, const std::vector<Node*>& nodes) {
     Node* first = nullptr;
     std::vector<std::pair<Node*, std::size_t>> uses;
     for (Node* node : nodes) {
@@ -249,11 +290,10 @@ class Layout {
     for (const auto& [node, offset] : uses) {
       if (!first || node->isBefore(first)) first = node;
     }
-    torch::jit::WithInsertPoint here(first);
-    Node* converted = graph_.insertNode(graph_.create(c10::Symbol::fromQualString("fusible::to_channels_last"), {entry}));
-    converted->copyMetadata(first);
-    converted->output()->setType(c10::TensorType::get());
-    for (const auto& [node, offset] : uses) node->replaceInput(offset, converted->output());
+    Value* converted = border_before(first, "fusible::to_channels_last", {entry});
+    formats_[converted] = {entry};
+    for (const auto& [node, offset] : uses) node->replaceInput(offset, converted);
+    return converted;
   }
 
   MethodGraph& method_;

@@ -12,6 +12,7 @@
 #include "passes/report_notes.h"
 #include "passes/rewrite.h"
 #include "passes/sample.h"
+#include "passes/selection.h"
 #include "passes/stopwatch.h"
 #include "passes/tune.h"
 #include "passes/verify.h"
@@ -176,7 +177,7 @@ Report report_of(const Analysis& analysis, const Options& options, const pattern
   report.verdicts = analysis.verdicts;
   report.diagnostics = group(analysis.model, findings);
   add_module_notes(report, analysis.model);
-  apply_ignored_codes(report, options.ignore);
+  suppress_codes(report, options);
   report.timings_ms = clock.timings();
   return report;
 }
@@ -289,10 +290,10 @@ class Verifier {
 };
 
 std::shared_ptr<const patterns::Matcher> matcher_for(const Options& options) {
-  if (options.patterns.empty()) return patterns::matcher();
-  auto extended = std::make_shared<patterns::Library>(*patterns::library());
+  const auto extended = std::make_shared<patterns::Library>(*patterns::library());
   for (std::size_t i = 0; i < options.patterns.size(); ++i) patterns::parse_into(*extended, options.patterns[i], "patterns[" + std::to_string(i) + "]");
-  return std::make_shared<patterns::Matcher>(std::move(extended));
+  check_selection(options, *extended);
+  return options.patterns.empty() ? patterns::matcher() : std::make_shared<const patterns::Matcher>(extended);
 }
 
 bool wants_verify(const Module& module, const Options& options) {

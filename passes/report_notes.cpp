@@ -63,14 +63,4 @@ void add_already_fused(Report& report) {
                                            "a module that was not fused yet", "a stored report", "fuse the original again after it changes, or for other options"));
 }
 
-void apply_ignored_codes(Report& report, const std::vector<std::string>& prefixes) {
-  const auto ignored = [&](const std::string& code) {
-    return !code.empty() && std::any_of(prefixes.begin(), prefixes.end(), [&](const std::string& prefix) { return code.rfind(prefix, 0) == 0; });
-  };
-  for (auto& diagnostic : report.diagnostics) diagnostic.suppressed |= ignored(diagnostic.code);
-  for (auto& verdict : report.verdicts) {
-    if (verdict.status == Status::declined && ignored(verdict.code)) verdict.status = Status::suppressed;
-  }
-}
-
 }  // namespace fusible

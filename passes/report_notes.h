@@ -9,7 +9,5 @@ void add_module_notes(Report& report, const Model& model);
 // Of a module that fuse made.
 void add_already_fused(Report& report);
 void add_verify_notes(Report& report, const std::string& unverifiable, const std::string& difference);
-// Diagnostics and declined verdicts whose code starts with one of `prefixes` become suppressed.
-void apply_ignored_codes(Report& report, const std::vector<std::string>& prefixes);
 
 }  // namespace fusible

@@ -27,8 +27,8 @@ struct Options {
   std::string target = "cpu";                  // "cpu": fusible operators; "aten": stock operators only
   bool strict = false;                         // only rewrites that are exact (no weight folds)
   std::optional<bool> verify;                  // default: when example_inputs are given
-  std::vector<std::string> select;             // pattern or code prefixes to apply; empty: all
-  std::vector<std::string> ignore;             // pattern or code prefixes to leave alone
+  std::vector<std::string> select;             // prefixes of patterns to apply, of codes to report; of either none: all
+  std::vector<std::string> ignore;             // prefixes of patterns to leave alone, of codes not to report
   std::vector<std::string> patterns;           // texts of further pattern files
   std::optional<std::vector<c10::IValue>> example_inputs;
   bool sample = false;                         // lint measures what missed fusions would save; needs shapes: example_inputs, or a traced module

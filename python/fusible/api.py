@@ -74,7 +74,8 @@ def fuse(module: torch.jit.ScriptModule, example_inputs: tuple[Any, ...] | None 
     `module`: scripted, traced, frozen or loaded, in eval mode. `example_inputs`: inputs of forward; with them the result is compared with
     the original (`verify`), and a sequence that changes it is declined. `methods`: those to treat; default forward and the exported ones.
     `target`: "cpu" (fusible operators) or "aten" (stock operators only). `strict`: only exact rewrites, no weight folds.
-    `select`, `ignore`: prefixes of patterns ("conv+batch_norm") or codes ("FUS2"). `patterns`: further pattern files or texts.
+    `select`: prefixes of patterns to apply ("conv+batch_norm") or of codes to report ("FUS2"); of either none: all. `ignore`: those to leave
+    alone, or not to report. `patterns`: further pattern files or texts.
     `tune`: measure on `example_inputs`, on this machine with torch's number of threads; the result remembers which kernel was fastest for each
     operator, and what loses to the original is left as it was (docs/tuning.md). It takes some dozens of runs of the model. A module that was fused
     before is tuned for this machine, too.

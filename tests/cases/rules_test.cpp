@@ -258,6 +258,40 @@ TEST(Rules, ObeySelectIgnoreAndStrict) {
   EXPECT_THAT(fuse_with(module, kWrongRule, options).report, Says("FUS701", "wrong"));
 }
 
+// Of what is not fused, only what is asked for is told; an entry that can mean nothing is refused.
+TEST(Rules, SelectByCodeWhatIsReported) {
+  const auto module = script(R"(
+def forward(self, x):
+    y = torch.relu(torch.linear(x, self.w, self.b))
+    z = torch.linear(y, self.w, self.b)
+    return torch.relu(z), z
+)", {{"w", seeded({4, 4}, 20)}, {"b", seeded({4}, 21)}});
+  const auto with = [&](std::vector<std::string> select, std::vector<std::string> ignore = {}) {
+    Options options;
+    options.select = std::move(select);
+    options.ignore = std::move(ignore);
+    return fuse_with(module, kWrongRule, options).report;
+  };
+  const auto told = [](const Report& report) {
+    std::vector<std::string> codes;
+    for (const auto& diagnostic : report.diagnostics)
+      if (!diagnostic.suppressed) codes.push_back(diagnostic.code);
+    return codes;
+  };
+  EXPECT_THAT(told(with({})), ::testing::UnorderedElementsAre("FUS003", "FUS202"));
+  for (const auto& select : {std::vector<std::string>{"FUS2"}, {"FUS202", "linear"}}) {
+    EXPECT_THAT(told(with(select)), ::testing::ElementsAre("FUS202"));
+    EXPECT_EQ(with(select).counts().fused, with({}).counts().fused);
+  }
+  EXPECT_THAT(told(with({"linear"}, {"FUS2"})), ::testing::ElementsAre("FUS003"));
+  EXPECT_EQ(with({"linear+relu", "FUS2"}).counts().suppressed, 1);
+  for (const char* entry : {"zzz", "", "FUS999", "linear+zzz", "zzz+relu", "linear++relu"}) {
+    EXPECT_THROW(with({entry}), Error) << entry;
+    EXPECT_THROW(with({}, {entry}), Error) << entry;
+  }
+  for (const char* entry : {"lin", "linear+re", "wron", "lstm", "conv+batch_norm+relu", "FUS", "FUS2", "FUS201"}) EXPECT_NO_THROW(with({}, {entry})) << entry;
+}
+
 // The two sides of this one give the same bits: tanh is odd, and negation is exact.
 TEST(Rules, AreAppliedUnderStrictWhenTheySayThatTheyAreExact) {
   const std::string match = "rule odd\n  match n = aten::neg(x); y = aten::tanh(n)\n";

@@ -22,7 +22,7 @@ TEST(Layout, AConstantOperandIsNoBorder) {
 
 TEST(Layout, AReluBehindASumHasNoOperandOnTheLeft) {
   const auto of = [](const std::string& sum) { return "    return torch.conv2d(torch.conv2d(torch.relu(" + sum + "), self.c), self.d)"; };
-  EXPECT_EQ(borders(of("torch.conv2d(x, self.a) + z")), 3);
+  EXPECT_EQ(borders(of("torch.conv2d(x, self.a) + z")), 5);  // two of them for a z of more dimensions
   EXPECT_EQ(borders(of("z - torch.conv2d(x, self.a)")), 0);
 }
 
@@ -59,6 +59,25 @@ TEST(Layout, ConcatenationOfAnythingButChannelsEndsARun) {
   EXPECT_EQ(borders("    y = torch.conv2d(torch.conv2d(x, self.a), self.c)\n    return torch.cat([y, y], 2)"), 2);
   Stages stages(script("def forward(self, x):\n    y = torch.conv2d(torch.conv2d(x, self.a), self.c)\n    return torch.cat([y, y], 2)", kWeights));
   EXPECT_TRUE(stages.laid_out().outputs()[0]->node()->kind() == torch::jit::aten::cat);
+}
+
+// Batches of images, as a product with a tensor of five dimensions gives them, have the original's strides, too: of inputs and weights of that rank.
+TEST(Layout, OperandsOfMoreDimensionsMeetTheOriginalsLayout) {
+  Weights weights = kWeights;
+  weights.push_back({"five", seeded({3, 1, 6, 1, 1}, 8)});
+  const auto x = seeded({2, 4, 13, 12}, 9);
+  for (const std::string& y : {"torch.conv2d(torch.conv2d(torch.conv2d(x, self.a), self.c), self.c)", "torch.max_pool2d(torch.conv2d(torch.conv2d(torch.conv2d(x, self.a), self.c), self.c), 2)"})
+    for (const std::string& result : {"y * self.five", "self.five * y", "y * z", "z * y", "y + torch.relu(z)", "torch.relu(torch.relu(y) * z)", "y + y * z", "torch.cat([y * z, y - z], 1)",
+                                      "(y * z).reshape(6, 6, y.size(2), y.size(3)), torch.conv2d((y * z).reshape(6, 6, y.size(2), y.size(3)), self.d)"}) {
+      const auto module = script("def forward(self, x, z):\n    y = " + y + "\n    return " + result, weights);
+      const auto installed = Stages(module).installed();
+      for (const auto& z : {seeded({3, 1, 6, 1, 1}, 10), seeded({6, 1, 1}, 11), seeded({1, 6, 1, 1}, 12)})
+        for (const auto& image : {x, x.contiguous(at::MemoryFormat::ChannelsLast)}) {
+          const auto expected = result_of(module, {image, z}), found = result_of(installed, {image, z});
+          ASSERT_EQ(found.has_value(), expected.has_value()) << result;
+          if (expected) EXPECT_THAT(*found, ComputesLike(*expected)) << y << " " << result << z.dim() << image.strides();
+        }
+    }
 }
 
 class LayoutOf : public ::testing::TestWithParam<const char*> {};
