@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include <ATen/ATen.h>
+#include <ATen/MemoryOverlap.h>
 
 #include "ops/region/arena.h"
 #include "ops/region/borders.h"
@@ -276,7 +277,11 @@ at::Tensor Frame::tensor(std::int64_t reg) {
 at::Tensor Frame::narrow_tensor(std::int64_t reg) {
   if (held_[reg].defined() && is_narrow(held_[reg])) return held_[reg];
   const at::Tensor wide = tensor(reg);
-  return plan_.is_narrow() && wide.scalar_type() == at::kFloat ? at::empty(wide.sizes(), wide.options().dtype(plan_.dtype_)).copy_(wide) : wide;
+  if (!plan_.is_narrow() || wide.scalar_type() != at::kFloat) return wide;
+  const at::Tensor narrow = at::empty(wide.sizes(), wide.options().dtype(plan_.dtype_)).copy_(wide);
+  // Later steps read what this one read: of one element, y - mean(y) is 0.
+  if (at::has_internal_overlap(wide) != at::MemOverlap::Yes) wide.copy_(narrow);
+  return narrow;
 }
 
 }  // namespace fusible

@@ -136,6 +136,21 @@ TEST(Bfloat16, StepsAreThoseOfFloat32) {
   EXPECT_EQ(std::count(narrow.begin(), narrow.end(), "ATen"), 4) << ::testing::PrintToString(narrow);  // the grouped convolution, batch_norm on it, softmax, a mean that drops dimensions
 }
 
+// What ATen's operators meet rounded is rounded for the steps behind them, too: of one element a mean is that element.
+TEST(Bfloat16, WhatAnOperatorOfAtenMetIsRoundedForAll) {
+  at::manual_seed(13);
+  Builder b;
+  const auto y = b.fused("fusible::linear", b.fused("fusible::linear", b.input(), linear(16, 8)), linear(8, 1));
+  const auto mean = b.call({"aten::mean", ""}, {Arg::reg(y), Arg::constant({})});
+  b.output(b.call({"aten::sub", "Tensor"}, {Arg::reg(y), Arg::reg(mean), Arg::constant(1)}));
+  const auto region = b.finish();
+  for (int i = 0; i < 20; ++i) {
+    const at::Tensor x = at::randn({1, 16}, at::kBFloat16);
+    EXPECT_EQ(region->run({x})[0].item<double>(), 0);
+    EXPECT_EQ(region->interpret({x})[0].item<double>(), 0);
+  }
+}
+
 // One register of another dtype: operators one by one, with their own rules of promotion.
 TEST(Bfloat16, MixedDtypesGiveWhatTheOperatorsGive) {
   Builder b;
