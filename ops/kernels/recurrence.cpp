@@ -1,6 +1,9 @@
 #include "ops/kernels/recurrence.h"
 
+#include <omp.h>
+
 #include <algorithm>
+#include <thread>
 
 #include <ATen/ATen.h>
 
@@ -190,6 +193,36 @@ class Walk {
   at::Tensor sums_;
 };
 
+void rest() {
+#ifdef __x86_64__
+  __builtin_ia32_pause();
+#endif
+}
+
+// Where the threads of a loop over steps of some microseconds wait for each other: leaving and entering a parallel region takes as long as a step.
+class Meeting {
+ public:
+  // The last of `threads` to arrive runs `between`; then all go on.
+  template <typename Between>
+  void arrive(std::int64_t threads, const Between& between) {
+    const std::int64_t met = met_.load(std::memory_order_relaxed);
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == threads) {
+      between();
+      arrived_.store(0, std::memory_order_relaxed);
+      met_.store(met + 1, std::memory_order_release);
+      return;
+    }
+    constexpr int kSpins = 4096;  // then a thread without a core of its own gets its turn
+    for (int spins = 0; met_.load(std::memory_order_acquire) == met; ++spins) {
+      if (spins < kSpins) rest();
+      else std::this_thread::yield();
+    }
+  }
+
+ private:
+  std::atomic<std::int64_t> arrived_{0}, met_{0};
+};
+
 }  // namespace
 
 void run_layer(const std::vector<PackedRecurrence>& directions, const Sequence& sequence) {
@@ -214,14 +247,19 @@ void run_layer(const std::vector<PackedRecurrence>& directions, const Sequence& 
       continue;
     }
     // A thread has the same blocks at each step: their weights stay in its cache.
-    for (std::int64_t i = begin; i < end; ++i) {
-      at::parallel_for(0, count * one.blocks(), 1, [&](std::int64_t from, std::int64_t to) {
+    Meeting meeting;
+#pragma omp parallel num_threads(at::in_parallel_region() ? 1 : at::get_num_threads())
+    {
+      const std::int64_t threads = omp_get_num_threads(), own = omp_get_thread_num(), tasks = count * one.blocks();
+      for (std::int64_t i = begin; i < end; ++i) {
         for (std::int64_t d = 0; d < count; ++d) {
-          const auto own = [&](std::int64_t task) { return std::clamp<std::int64_t>(task - d * one.blocks(), 0, one.blocks()); };
-          walks[d].step(i, own(from), own(to));
+          const auto block = [&](std::int64_t thread) { return std::clamp<std::int64_t>(tasks * thread / threads - d * one.blocks(), 0, one.blocks()); };
+          walks[d].step(i, block(own), block(own + 1));
         }
-      });
-      for (Walk& walk : walks) walk.advance(i);
+        meeting.arrive(threads, [&] {
+          for (Walk& walk : walks) walk.advance(i);
+        });
+      }
     }
   }
   for (const Walk& walk : walks) walk.finish();
