@@ -110,9 +110,13 @@ void measure(const Shape& s, const std::vector<Use>& uses, std::map<std::string,
   } else {
     spec.weight = at::randn({s.out(), s.in() / s.groups(), s.pair(0)[0], s.pair(0)[1]});
     spec.stride = s.pair(1), spec.padding = s.pair(2), spec.dilation = s.pair(3), spec.groups = s.groups();
+    spec.output_padding = {0, 0};
   }
   spec.bias = at::randn({s.out()});
-  if (!fusible::kernels::PackedWeights::takes(spec)) return;
+  if (!fusible::kernels::PackedWeights::takes(spec)) {
+    std::printf("%4ld -> %4ld  k%ldx%ld g%-4ld left to ATen\n", s.in(), s.out(), s.pair(0)[0], s.pair(0)[1], s.groups());
+    return;
+  }
   const fusible::kernels::PackedWeights weights(spec);
   const at::Tensor x = s.linear ? at::randn({s.width(), s.in()}) : at::randn({1, s.in(), s.height(), s.width()}).contiguous(at::MemoryFormat::ChannelsLast);
   const at::Tensor w = s.linear ? spec.weight : spec.weight.contiguous(at::MemoryFormat::ChannelsLast);

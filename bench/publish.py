@@ -6,6 +6,7 @@ and their picture into docs/race.svg.
 Several files, of one machine, count as one race: batches and thread counts that were raced one after the other.
 """
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def table(result, base="freeze"):
         own = [race for race in races if setting in (None, setting_of(race))]
         means = [geometric_mean(ratios[name]["median"] for race in own if name in (ratios := speedups(race, base))) for name in peers]
         where = [*map(str, setting or ("", ""))] if len(settings) > 1 else []
-        rows.append(["geometric mean", *where, "", *(f"{mean:.2f}x" for mean in means), "", f"{geometric_mean(map(against_best, own)):.2f}x"])
+        rows.append(["geometric mean", *where, "", *("-" if math.isnan(mean) else f"{mean:.2f}x" for mean in means), "", f"{geometric_mean(map(against_best, own)):.2f}x"])
     return markdown(rows)
 
 

@@ -102,6 +102,7 @@ void measure(const Shape& s, const std::string& chain) {
     spec.stride = {s.stride, s.stride};
     spec.padding = {s.kernel / 2, s.kernel / 2};
     spec.dilation = {1, 1};
+    spec.output_padding = {0, 0};
     spec.groups = s.groups;
   }
   spec.bias = at::randn({s.out});

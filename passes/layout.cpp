@@ -197,11 +197,13 @@ class Layout {
     if (all.size() == 1 || node->kind() == torch::jit::aten::cat) return;  // of one rank
     Node* reader = convolution(node) ? node->input(3)->node() : node;
     Value* beside = list_before(reader, operands);
-    for (Value* image : all) {
-      Node* user = image == node->input(0) ? node : reader;
-      Value* like = list_before(user, formats_.at(image));
-      Value* restored = border_before(user, "fusible::restore_layout", {image, like, beside});
-      user->replaceInputWith(image, restored);
+    for (Node* user : std::vector<Node*>{reader, node}) {
+      for (Value* image : all) {
+        const auto inputs = user->inputs();
+        if (std::find(inputs.begin(), inputs.end(), image) == inputs.end()) continue;
+        Value* like = list_before(user, formats_.at(image));
+        user->replaceInputWith(image, border_before(user, "fusible::restore_layout", {image, like, beside}));
+      }
     }
   }
 
