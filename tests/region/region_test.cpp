@@ -79,7 +79,7 @@ c10::intrusive_ptr<Region> encoder() {
   const auto x = b.input();
   const auto heads = [&](const c10::intrusive_ptr<PackedContraction>& w) {
     const auto y = fused(b, "fusible::linear", x, w, "");
-    const auto split = b.call({"aten::view", ""}, {Arg::reg(y), Arg::constant(std::vector<std::int64_t>{2, 12, 4, 16})});
+    const auto split = b.call({"aten::view", ""}, {Arg::reg(y), Arg::constant(std::vector<std::int64_t>{2, 20, 4, 16})});
     return b.call({"aten::transpose", "int"}, {Arg::reg(split), Arg::constant(1), Arg::constant(2)});
   };
   const auto q = heads(linear(64, 64)), k = heads(linear(64, 64)), v = heads(linear(64, 64));
@@ -87,7 +87,7 @@ c10::intrusive_ptr<Region> encoder() {
       b.call({"aten::scaled_dot_product_attention", ""}, {Arg::reg(q), Arg::reg(k), Arg::reg(v), Arg::constant({}), Arg::constant(0.0),
                                                           Arg::constant(false), Arg::constant({}), Arg::constant(false)});
   const auto back = b.call({"aten::transpose", "int"}, {Arg::reg(attention), Arg::constant(1), Arg::constant(2)});
-  const auto merged = b.call({"aten::reshape", ""}, {Arg::reg(back), Arg::constant(std::vector<std::int64_t>{2, 12, 64})});
+  const auto merged = b.call({"aten::reshape", ""}, {Arg::reg(back), Arg::constant(std::vector<std::int64_t>{2, 20, 64})});
   const auto projected = fused(b, "fusible::linear", merged, linear(64, 64), "add", {x});
   const auto norm =
       b.call({"aten::layer_norm", ""}, {Arg::reg(projected), Arg::constant(std::vector<std::int64_t>{64}), Arg::constant(at::randn({64})),
@@ -122,7 +122,7 @@ TEST(Region, GivesWhatTheInstructionsGive) {
 
 TEST(Region, EncoderGivesWhatTheInstructionsGive) {
   const auto region = encoder();
-  const at::Tensor x = at::randn({2, 12, 64});
+  const at::Tensor x = at::randn({2, 20, 64});
   expect_same(region->run({x}), region->interpret({x}));
   const auto steps = region->explain({x});
   EXPECT_EQ(std::count(steps.begin(), steps.end(), "loop nest"), 8) << ::testing::PrintToString(steps);
@@ -251,7 +251,7 @@ TEST(Region, SavedFormRoundTrips) {
   for (const auto& region : {small_network(), encoder()}) {
     const auto again = Region::load(region->save());
     EXPECT_EQ(again->print(), region->print());
-    const at::Tensor x = region->print().find("conv") != std::string::npos ? at::randn({1, 3, 40, 40}) : at::randn({2, 12, 64});
+    const at::Tensor x = region->print().find("conv") != std::string::npos ? at::randn({1, 3, 40, 40}) : at::randn({2, 20, 64});
     EXPECT_TRUE(at::equal(again->run({x})[0], region->run({x})[0]));
   }
   auto state = small_network()->save();
