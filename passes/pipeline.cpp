@@ -290,10 +290,12 @@ class Verifier {
 };
 
 std::shared_ptr<const patterns::Matcher> matcher_for(const Options& options) {
-  const auto extended = std::make_shared<patterns::Library>(*patterns::library());
+  const auto library = patterns::library();
+  if (options.patterns.empty()) return check_selection(options, *library), patterns::matcher();
+  const auto extended = std::make_shared<patterns::Library>(*library);
   for (std::size_t i = 0; i < options.patterns.size(); ++i) patterns::parse_into(*extended, options.patterns[i], "patterns[" + std::to_string(i) + "]");
   check_selection(options, *extended);
-  return options.patterns.empty() ? patterns::matcher() : std::make_shared<const patterns::Matcher>(extended);
+  return std::make_shared<const patterns::Matcher>(extended);
 }
 
 bool wants_verify(const Module& module, const Options& options) {
