@@ -25,6 +25,8 @@ for name in subprocess.run(["git", "ls-files", "-z"], capture_output=True, text=
     lines = text.count("\n")
     if path.suffix in LENGTH_CHECKED and lines > LINES:
         findings.append(f"{name}: {lines} lines, at most {LINES} were allowed: split it")
+    if path.name == "pch.h" and (own := re.search(r'^#include "(.*)"', text, re.MULTILINE)):
+        findings.append(f"{name}: includes {own[1]}, foreign headers were allowed: a comment changed there breaks clones that share ccache")
     findings += [f"{name}:{text[:match.start()].count(chr(10)) + 1}: {what}: {match.group()}" for pattern, what in FORBIDDEN for match in pattern.finditer(text)]
 print(*findings, sep="\n") if findings else print("style: clean")
 sys.exit(bool(findings))

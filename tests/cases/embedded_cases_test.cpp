@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <sstream>
 
+#include "fusible/fusible.h"
 #include "tests/patterns/cases.h"
 #include "tests/tensor_matchers.h"
 

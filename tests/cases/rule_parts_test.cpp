@@ -1,5 +1,6 @@
 // Builders and conditions of free-form rules by value, and what a rule must leave alone.
 
+#include "fusible/fusible.h"
 #include "fusible/pattern.h"
 #include "tests/graph_matchers.h"
 #include "tests/script.h"

@@ -1,5 +1,6 @@
 // Free-form rules and pairs of TorchScript graphs, from text to the fused module.
 
+#include "fusible/fusible.h"
 #include "fusible/pattern.h"
 #include "tests/graph_matchers.h"
 #include "tests/script.h"
