@@ -9,6 +9,7 @@
 
 #include "ops/kernels/isa.h"
 #include "ops/kernels/loop_nest.h"
+#include "ops/kernels/weight_memory.h"
 
 namespace fusible::kernels {
 namespace {
@@ -57,7 +58,7 @@ void PackedRecurrence::visit_units(std::int64_t depth, const Visit& visit) const
 
 at::Tensor PackedRecurrence::pack(const at::Tensor& weight) const {
   const std::int64_t depth = weight.size(1);
-  at::Tensor data = at::zeros({row_floats() * depth}, at::kFloat);
+  at::Tensor data = weight_memory(row_floats() * depth).zero_();
   const float* const from = weight.const_data_ptr<float>();
   float* const to = data.mutable_data_ptr<float>();
   visit_units(depth, [&](std::int64_t row, std::int64_t first, std::int64_t width) {

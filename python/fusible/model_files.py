@@ -51,9 +51,11 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def holds_something_else(path: Path) -> bool:
-    """Whether `path` is a checkpoint, an export archive or no model at all. False for an archive, also a damaged one, and for what should
-    have been one: an empty file, a Git LFS pointer, a file that cannot be read."""
+    """Whether `path` is a checkpoint, an export archive, no model at all, or no file (a pipe, on which reading would wait). False for an archive,
+    also a damaged one, and for what should have been one: an empty file, a Git LFS pointer, a file that cannot be read."""
     try:
+        if path.exists() and not path.is_file():
+            return True
         with path.open("rb") as file:
             head = file.read(64)
         if not head.startswith(ZIP_MAGIC):

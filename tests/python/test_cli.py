@@ -15,6 +15,7 @@ import pytest
 import torch
 from fusible.cli import main
 from fusible.demo.resnet50 import resnet50
+from fusible.model_files import model_files
 from hostile_archives import KINDS, rewrite
 from oracle import assert_same, assert_same_bits
 
@@ -193,6 +194,11 @@ def test_lint_reads_the_archives_of_a_folder_in_one_order_and_names_what_it_leav
     code, stdout, stderr = run(capsys, "lint", folder, "--isolated", "--output-format", "json", "--jobs", jobs)
     assert code in (0, 1) and models_of(stdout) == ["a.pt", "b.torchscript"]
     assert stderr.startswith("note: 2 of 4 files hold no TorchScript") and "checkpoint.pth" in stderr and "notes.ts" in stderr
+
+
+def test_lint_of_a_folder_waits_for_no_pipe(folder):
+    os.mkfifo(folder / "pipe.pt")
+    assert model_files([folder]).others == (folder / "checkpoint.pth", folder / "notes.ts", folder / "pipe.pt")
 
 
 def test_lint_expands_globs_and_takes_each_model_once(folder, capsys):
