@@ -53,6 +53,8 @@ TORCH_LIBRARY_IMPL(fusible, CPU, m) { m.impl("linear_unpacked", linear_unpacked_
 TORCH_LIBRARY_IMPL(fusible, Meta, m) { m.impl("linear_unpacked", linear_unpacked_meta); }
 TORCH_LIBRARY_IMPL(fusible, CompositeExplicitAutograd, m) { m.impl("linear_unpacked", linear_unpacked_reference); }
 TORCH_LIBRARY_IMPL(fusible, Autograd, m) { m.impl("linear_unpacked", linear_unpacked_autograd); }
+// Nested tensors: as the operators that it stands for take them.
+TORCH_LIBRARY_IMPL(fusible, NestedTensorCPU, m) { m.impl("linear_unpacked", linear_unpacked_reference); }
 // Under vmap the operators that it stands for have the batching rules.
 TORCH_LIBRARY_IMPL(fusible, FuncTorchBatched, m) { m.impl("linear_unpacked", linear_unpacked_reference); }
 

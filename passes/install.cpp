@@ -211,8 +211,37 @@ class Installer {
 
 Module install(Model& model, const PackedStore& store, const Regions& regions) { return Installer(model, store, regions).run(); }
 
+namespace {
+
+// torch's clone makes types anew, and leaves out the hooks of each.
+void copy_hooks(const Module& from, const Module& to) {
+  const auto originals = from.modules(), copies = to.modules();
+  std::unordered_map<c10::TypePtr, c10::TypePtr> copied;
+  for (auto original = originals.begin(), copy = copies.begin(); original != originals.end(); ++original, ++copy) copied[(*original).type()] = (*copy).type();
+  const auto remapped = [&](const c10::TypePtr& type) {
+    const auto found = copied.find(type);
+    return found == copied.end() ? type : found->second;
+  };
+  const auto copy_of = [&](const torch::jit::Function* hook, const c10::TypePtr& type) {
+    auto graph = torch::jit::toGraphFunction(*const_cast<torch::jit::Function*>(hook)).graph()->copy();
+    graph->remapTypes(remapped);
+    auto* function = to._ivalue()->compilation_unit()->create_function(c10::QualifiedName(*type->expectRef<ClassType>().name(), hook->name()), std::move(graph), /*shouldMangle=*/true);
+    function->setSchema(hook->getSchema().cloneWithRemappedTypes(remapped));
+    return function;
+  };
+  for (const auto& [type, copy] : copied) {
+    auto& there = copy->expectRef<ClassType>();
+    if (!there.getForwardHooks().empty() || !there.getForwardPreHooks().empty()) continue;
+    for (const auto* hook : type->expectRef<ClassType>().getForwardPreHooks()) there.addForwardPreHook(copy_of(hook, copy));
+    for (const auto* hook : type->expectRef<ClassType>().getForwardHooks()) there.addForwardHook(copy_of(hook, copy));
+  }
+}
+
+}  // namespace
+
 Module copy_whole(const Module& module, Copier copier) {
   Module copied = module.clone(/*inplace=*/true);
+  copy_hooks(module, copied);
   std::set<const Object*> seen;
   for (const auto& inner : copied.modules()) {
     if (!seen.insert(inner._ivalue().get()).second) continue;

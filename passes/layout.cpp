@@ -8,6 +8,7 @@
 #include "ops/packed.h"
 #include "ops/post_op.h"
 #include "passes/facts.h"
+#include "passes/rewrite.h"
 
 namespace fusible {
 
@@ -67,9 +68,9 @@ class Layout {
  private:
   const ContractionSpec* convolution(const Node* node) const {
     if (node->kind() != c10::Symbol::fromQualString("fusible::conv")) return nullptr;
-    const Node* attribute = node->input(1)->node();
-    if (attribute->kind() != prim::GetAttr) return nullptr;
-    auto it = packed_.find(attribute->s(torch::jit::attr::name));
+    const std::string* const name = name_of_root_attribute(node->input(1));
+    if (!name) return nullptr;
+    auto it = packed_.find(*name);
     if (it == packed_.end()) return nullptr;
     const auto& spec = it->second->spec();
     // One channel is both layouts at once: torch 2.13's conv2d computes wrong numbers from a channels_last image of one channel.

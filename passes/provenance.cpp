@@ -79,9 +79,9 @@ Location location_of(const torch::jit::Node* node) {
   // Innermost first: the node itself, then the calls that led to it.
   std::vector<std::pair<SourceRange, std::string>> frames{{node->sourceRange(), ""}};
   if (auto callstack = node->callstack()) {
-    std::string callee;
+    // By the name that the call keeps: freeze destroys the functions that it inlined.
     std::vector<std::pair<SourceRange, std::string>> calls;
-    for (const auto& entry : (*callstack)->vec()) calls.emplace_back(std::get<1>(entry), std::get<0>(entry) ? std::get<0>(entry)->name() : "");
+    for (auto call = std::optional(*callstack); call; call = (*call)->callee()) calls.emplace_back((*call)->source_range(), (*call)->function_name());
     for (auto it = calls.rbegin(); it != calls.rend(); ++it) frames.push_back(*it);
   }
   for (const auto& [range, function] : frames) {

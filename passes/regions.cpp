@@ -138,7 +138,8 @@ class Former {
     Node* node = input->node();
     const auto type = input->type()->kind();
     if (node->kind() == prim::GetAttr && type == c10::TypeKind::ClassType) {
-      const auto found = packed_.objects().find(node->s(torch::jit::attr::name));
+      const std::string* const name = name_of_root_attribute(input);
+      const auto found = name ? packed_.objects().find(*name) : packed_.objects().end();
       if (found == packed_.objects().end()) return std::nullopt;
       packed = kernels::PackedWeights::takes(found->second->spec());
       return Member::Read{{}, false, c10::IValue(found->second)};

@@ -58,6 +58,11 @@ Value* root_attribute(Graph& graph, const std::string& name, const c10::TypePtr&
   return node->output()->setType(type);
 }
 
+const std::string* name_of_root_attribute(const Value* value) {
+  const Node* node = value->node();
+  return node->kind() == prim::GetAttr && node->input(0) == value->owningGraph()->inputs()[0] ? &node->s(torch::jit::attr::name) : nullptr;
+}
+
 std::string PackedStore::add(const ContractionSpec& spec, const std::vector<Affine>& affines) {
   std::ostringstream identity;
   const auto put = [&](const at::Tensor& t) {

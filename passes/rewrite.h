@@ -53,6 +53,8 @@ void emit_operator(Graph& graph, const std::string& name, std::vector<Value*> op
 
 // self.NAME, read at the top of the graph.
 Value* root_attribute(Graph& graph, const std::string& name, const c10::TypePtr& type);
+// Which attribute of the root `value` is; null: it is none. A submodule that was fused by itself has attributes of the same names.
+const std::string* name_of_root_attribute(const Value* value);
 
 // Removes those of `nodes` that nothing uses any more, last first.
 void remove_nodes(const std::vector<Node*>& nodes);

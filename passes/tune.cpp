@@ -9,6 +9,7 @@
 
 #include "passes/install.h"
 #include "passes/marks.h"
+#include "passes/rewrite.h"
 
 namespace fusible {
 
@@ -104,8 +105,9 @@ struct Blocks {
 Module marked(const Module& fused, const Blocks& blocks) {
   Module copy = fused.clone(/*inplace=*/true);
   mark(*copy.get_method("forward").graph(), [&](const Node* node) {
-    if (node->inputs().size() < 2 || node->input(1)->node()->kind() != torch::jit::prim::GetAttr) return kNobody;
-    const auto found = blocks.of.find(node->input(1)->node()->s(torch::jit::attr::name));
+    const std::string* const name = node->inputs().size() < 2 ? nullptr : name_of_root_attribute(node->input(1));
+    if (!name) return kNobody;
+    const auto found = blocks.of.find(*name);
     return found == blocks.of.end() ? kNobody : found->second;
   });
   return copy;

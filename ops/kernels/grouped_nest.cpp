@@ -55,7 +55,7 @@ at::Tensor PackedWeights::pack_grouped(const float* from) const {
 
 template <typename Visit>
 void PackedWeights::for_each_grouped_weight(Visit visit) const {
-  at::parallel_for(0, out_channels(), isa().lanes, [&](std::int64_t begin, std::int64_t end) {
+  for_each_range(out_channels(), isa().lanes, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t o = begin; o < end; ++o)
       for (std::int64_t i = 0; i < in_; ++i)
         for (std::int64_t line = 0; line < kernel_[1]; ++line)

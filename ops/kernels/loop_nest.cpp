@@ -53,7 +53,7 @@ PackedWeights::Run PackedWeights::run_at(const Job& job, std::int64_t image, std
 void PackedWeights::copy_padded(const float* x, const Pixels& p, float* to) const {
   const auto padded = [&](int d, std::int64_t size) { return size + padding_[d] + padding_end_[d]; };
   const std::int64_t frames = padded(0, p.frames), height = padded(1, p.height), width = padded(2, p.width);
-  at::parallel_for(0, p.images * frames * height, 16, [&](std::int64_t begin, std::int64_t end) {
+  for_each_range(p.images * frames * height, 16, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t line = begin; line < end; ++line) {
       const std::int64_t image = line / height / frames, f = line / height % frames - padding_[0], h = line % height - padding_[1];
       float* out = to + line * width * in_;

@@ -1,13 +1,9 @@
 #pragma once
 
-// What the loop nests share: the call they run, and how its tasks meet the threads.
-
-#include <algorithm>
-#include <atomic>
-
-#include <ATen/Parallel.h>
+// What the loop nests share: the call they run.
 
 #include "ops/kernels/packed_weights.h"
+#include "ops/kernels/team.h"
 
 namespace fusible::kernels {
 
@@ -40,33 +36,5 @@ std::vector<const float*>& row_pointers(std::int64_t count);
 
 inline std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 inline std::int64_t round_up(std::int64_t n, std::int64_t step) { return divide_up(n, step) * step; }
-
-struct alignas(64) TaskRun {
-  std::atomic<std::int64_t> next;
-  std::int64_t end;
-};
-
-// Each thread has a run of tasks of its own, so that it reads what it wrote in the layer before, and then takes from the others': a busy core
-// does not stall the rest.
-template <typename Task>
-void for_each_task(std::int64_t tasks, Task task) {
-  constexpr std::int64_t kMostThreads = 64;
-  const std::int64_t threads = std::min({static_cast<std::int64_t>(at::get_num_threads()), tasks, kMostThreads});
-  if (threads <= 1 || at::in_parallel_region()) {
-    for (std::int64_t i = 0; i < tasks; ++i) task(i);
-    return;
-  }
-  TaskRun runs[kMostThreads];
-  for (std::int64_t t = 0; t < threads; ++t) {
-    runs[t].next.store(tasks * t / threads, std::memory_order_relaxed);
-    runs[t].end = tasks * (t + 1) / threads;
-  }
-  at::parallel_for(0, threads, 1, [&](std::int64_t own, std::int64_t) {
-    for (std::int64_t t = own; t < own + threads; ++t) {
-      TaskRun& run = runs[t % threads];
-      for (std::int64_t i; (i = run.next.fetch_add(1, std::memory_order_relaxed)) < run.end;) task(i);
-    }
-  });
-}
 
 }  // namespace fusible::kernels

@@ -5,7 +5,6 @@
 #include <functional>
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 
 #include "ops/kernels/loop_nest.h"
 #include "ops/kernels/weight_memory.h"
@@ -163,7 +162,7 @@ at::Tensor PackedWeights::pack(const at::Tensor& weight) const {
   at::Tensor data = weight_memory(groups_ * group_weights_, pairs_ ? at::kBFloat16 : at::kFloat);
   Weight* const to = data.mutable_data_ptr<Weight>();
   const std::int64_t step = dense_index(0, 1, 0);
-  at::parallel_for(0, groups_ * panels(), 1, [&](std::int64_t begin, std::int64_t end) {
+  for_each_range(groups_ * panels(), 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t task = begin; task < end; ++task) {
       const std::int64_t group = task / panels(), panel = task % panels(), width = panel_width(panel), first = panel * panel_;
       const std::int64_t filled = std::min(width, out_ - first);
@@ -200,7 +199,7 @@ at::Tensor PackedWeights::unpack_as() const {
   // A task is some input channels of a panel, which stay in the cache while its output channels pass by.
   constexpr std::int64_t kChannels = 32;
   const std::int64_t pieces = (in_ + kChannels - 1) / kChannels;
-  at::parallel_for(0, groups_ * panels() * pieces, 1, [&](std::int64_t begin, std::int64_t end) {
+  for_each_range(groups_ * panels() * pieces, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t task = begin; task < end; ++task) {
       const std::int64_t group = task / pieces / panels(), panel = task / pieces % panels(), width = panel_width(panel), first = panel * panel_;
       const std::int64_t first_in = task % pieces * kChannels, last_in = std::min(in_, first_in + kChannels);

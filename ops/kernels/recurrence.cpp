@@ -1,9 +1,6 @@
 #include "ops/kernels/recurrence.h"
 
-#include <omp.h>
-
 #include <algorithm>
-#include <thread>
 
 #include <ATen/ATen.h>
 
@@ -47,7 +44,7 @@ void PackedRecurrence::add_bias(const at::Tensor& bias, bool of_hidden) {
 template <typename Visit>
 void PackedRecurrence::visit_units(std::int64_t depth, const Visit& visit) const {
   const std::int64_t lanes = isa().lanes;
-  at::parallel_for(0, blocks_, 1, [&](std::int64_t begin, std::int64_t end) {
+  for_each_range(blocks_, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t unit = begin * lanes; unit < std::min(end * lanes, hidden_); ++unit)
       for (std::int64_t gate = 0; gate < gates(); ++gate) {
         const std::int64_t in_tile = gate % isa().vectors, tile = gate - in_tile, width = std::min<std::int64_t>(isa().vectors, gates() - tile) * lanes;
@@ -161,11 +158,6 @@ class Walk {
     weights_.project(sequence_.x + first_ * sequence_.batch * inputs, count * sequence_.batch, sums_.mutable_data_ptr<float>());
   }
 
-  // Of blocks [begin, end), forth at one step and back at the next: what was read last is still in the cache.
-  void step(std::int64_t i, std::int64_t begin, std::int64_t end) const {
-    for (std::int64_t b = begin; b < end; ++b) step_block(i, i % 2 ? begin + end - 1 - b : b);
-  }
-
   void step_block(std::int64_t i, std::int64_t block) const {
     const std::int64_t t = time(i);
     weights_.step({sums_.const_data_ptr<float>() + (t - first_) * sequence_.batch * weights_.row_floats(), before_.data(), state_,
@@ -194,39 +186,7 @@ class Walk {
   at::Tensor sums_;
 };
 
-void rest() {
-#ifdef __x86_64__
-  __builtin_ia32_pause();
-#endif
-}
-
-// Where the threads of a loop over steps of some microseconds wait for each other: leaving and entering a parallel region takes as long as a step.
-class Meeting {
- public:
-  // The last of `threads` to arrive runs `between`; then all go on.
-  template <typename Between>
-  void arrive(std::int64_t threads, const Between& between) {
-    const std::int64_t met = met_.load(std::memory_order_relaxed);
-    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == threads) {
-      between();
-      arrived_.store(0, std::memory_order_relaxed);
-      met_.store(met + 1, std::memory_order_release);
-      return;
-    }
-    constexpr int kSpins = 4096;  // then a thread without a core of its own gets its turn
-    for (int spins = 0; met_.load(std::memory_order_acquire) == met; ++spins) {
-      if (spins < kSpins) rest();
-      else std::this_thread::yield();
-    }
-  }
-
- private:
-  std::atomic<std::int64_t> arrived_{0}, met_{0};
-};
-
-}  // namespace
-
-void run_layer(const std::vector<PackedRecurrence>& directions, const Sequence& sequence) {
+void run_steps(const std::vector<PackedRecurrence>& directions, const Sequence& sequence) {
   const auto count = static_cast<std::int64_t>(directions.size());
   const PackedRecurrence& one = directions[0];
   std::vector<Walk> walks;
@@ -236,34 +196,29 @@ void run_layer(const std::vector<PackedRecurrence>& directions, const Sequence& 
   for (std::int64_t begin = 0; begin < sequence.steps; begin += chunk) {
     const std::int64_t end = std::min(sequence.steps, begin + chunk);
     for (Walk& walk : walks) walk.project(begin, end - begin, one.inputs());
-    if (work < kWorthThreads) {
-      // Each direction by itself.
-      at::parallel_for(0, count, 1, [&](std::int64_t from, std::int64_t to) {
-        for (std::int64_t d = from; d < to; ++d)
-          for (std::int64_t i = begin; i < end; ++i) {
-            walks[d].step(i, 0, one.blocks());
-            walks[d].advance(i);
-          }
+    if (work < kWorthThreads) {  // each direction by itself
+      for_each_task(count, [&](std::int64_t d) {
+        for (std::int64_t i = begin; i < end; ++i) {
+          for (std::int64_t block = 0; block < one.blocks(); ++block) walks[d].step_block(i, block);
+          walks[d].advance(i);
+        }
       });
       continue;
     }
-    // A thread has the same blocks at each step: their weights stay in its cache.
-    Meeting meeting;
-#pragma omp parallel num_threads(at::in_parallel_region() ? 1 : at::get_num_threads())
-    {
-      const std::int64_t threads = omp_get_num_threads(), own = omp_get_thread_num(), tasks = count * one.blocks();
-      for (std::int64_t i = begin; i < end; ++i) {
-        for (std::int64_t d = 0; d < count; ++d) {
-          const auto block = [&](std::int64_t thread) { return std::clamp<std::int64_t>(tasks * thread / threads - d * one.blocks(), 0, one.blocks()); };
-          walks[d].step(i, block(own), block(own + 1));
-        }
-        meeting.arrive(threads, [&] {
-          for (Walk& walk : walks) walk.advance(i);
-        });
-      }
+    for (std::int64_t i = begin; i < end; ++i) {
+      const auto step = [&](std::int64_t task) { walks[task / one.blocks()].step_block(i, task % one.blocks()); };
+      for_each_task(count * one.blocks(), step, i % 2 ? Order::back : Order::forth);
+      for (Walk& walk : walks) walk.advance(i);
     }
   }
   for (const Walk& walk : walks) walk.finish();
+}
+
+}  // namespace
+
+// A step takes some microseconds, as long as a parallel region of its own.
+void run_layer(const std::vector<PackedRecurrence>& directions, const Sequence& sequence) {
+  with_team([&] { run_steps(directions, sequence); });
 }
 
 }  // namespace fusible::kernels

@@ -3,9 +3,9 @@
 #include <algorithm>
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 
 #include "ops/kernels/isa.h"
+#include "ops/kernels/team.h"
 #include "ops/region/plan.h"
 
 namespace fusible {
@@ -30,7 +30,7 @@ void copy_across(const at::Tensor& to, const at::Tensor& from) {
   const float* const x = from.const_data_ptr<float>();
   float* const y = to.mutable_data_ptr<float>();
   const std::int64_t grain = std::max<std::int64_t>(1, kGrain / (kBlock * channels));
-  at::parallel_for(0, from.size(0) * blocks, grain, [&](std::int64_t begin, std::int64_t end) {
+  kernels::for_each_range(from.size(0) * blocks, grain, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       const std::int64_t image = i / blocks * pixels * channels, first = i % blocks * kBlock, count = std::min(kBlock, pixels - first);
       const std::int64_t outermost = image + first, innermost = image + first * channels;

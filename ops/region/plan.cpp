@@ -6,6 +6,7 @@
 #include <ATen/ATen.h>
 #include <ATen/MemoryOverlap.h>
 
+#include "ops/kernels/team.h"
 #include "ops/region/arena.h"
 #include "ops/region/borders.h"
 #include "ops/region/integers.h"
@@ -204,14 +205,27 @@ std::vector<at::Tensor> Plan::run(at::TensorList inputs) const {
   const Arena arena(bytes_);
   Frame frame(*this, inputs, arena.data(), results);
   Trial* const trial = Trial::current();
-  for (size_t i = 0; i < steps_.size(); ++i) {
-    if (steps_[i] && trial) trial->watch(steps_[i]->contractions(), [&] { steps_[i]->run(frame); });
-    else if (steps_[i]) steps_[i]->run(frame);
-    for (std::int64_t r : dying_[i]) frame.drop(r);
+  size_t i = 0;
+  const auto run_while = [&](bool own_threads) {
+    for (; i < steps_.size() && (!steps_[i] || steps_[i]->has_own_threads() == own_threads); ++i) {
+      if (steps_[i] && trial) trial->watch(steps_[i]->contractions(), [&] { steps_[i]->run(frame); });
+      else if (steps_[i]) steps_[i]->run(frame);
+      for (std::int64_t r : dying_[i]) frame.drop(r);
+    }
+  };
+  while (true) {
+    run_while(true);
+    kernels::with_team([&] {
+      run_while(false);
+      if (i == steps_.size()) finish(frame, results);
+    });
+    if (i == steps_.size()) return results;
   }
+}
+
+void Plan::finish(Frame& frame, std::vector<at::Tensor>& results) const {
   for (size_t o = 0; o < outputs_.size(); ++o)
     if (!outputs_[o].integer && slots_[outputs_[o].reg].output != static_cast<std::int64_t>(o)) copy_across(results[o], frame.tensor(outputs_[o].reg));
-  return results;
 }
 
 std::vector<std::string> Plan::explain() const {

@@ -55,6 +55,8 @@ class Step {
   // Arena floats that only this step needs.
   virtual std::int64_t scratch_floats() const { return 0; }
   virtual const char* name() const { return "loop nest"; }
+  // Whether it is ATen's or oneDNN's, whose loops meet the threads by themselves.
+  virtual bool has_own_threads() const { return false; }
   // Whether an nhwc result may be part of the channels of another register.
   virtual bool writes_pixels() const { return false; }
   std::int64_t scratch_offset = 0;
@@ -78,6 +80,7 @@ class Plan {
     std::optional<std::int64_t> integer;
   };
   void place();
+  void finish(Frame& frame, std::vector<at::Tensor>& results) const;
   bool is_narrow() const { return dtype_ == at::kBFloat16; }
 
   at::ScalarType dtype_ = at::kFloat;  // of registers outside of the plan, where they are all of one

@@ -32,6 +32,7 @@ class AtenStep : public Step {
     frame.hold(instruction_.result, std::move(result));
   }
 
+  bool has_own_threads() const override { return true; }
   const char* name() const override { return "ATen"; }
 
  private:

@@ -4,8 +4,8 @@
 #include <cstring>
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 
+#include "ops/kernels/team.h"
 #include "ops/region/plan.h"
 
 namespace fusible {
@@ -35,7 +35,7 @@ class ConcatStep : public Step {
     }
     const auto& sizes = frame.slot(y_).sizes;
     float* const y = frame.write_pixels(y_, stride);
-    at::parallel_for(0, frame.slot(y_).numel() / sizes[1], std::max<std::int64_t>(1, 16384 / moved), [&](std::int64_t begin, std::int64_t end) {
+    kernels::for_each_range(frame.slot(y_).numel() / sizes[1], std::max<std::int64_t>(1, 16384 / moved), [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t pixel = begin; pixel < end; ++pixel)
         for (const Copy& copy : copies) std::memcpy(y + pixel * stride + copy.channel, copy.from + pixel * copy.stride, copy.channels * sizeof(float));
     });

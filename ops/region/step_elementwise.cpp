@@ -4,9 +4,9 @@
 #include <cstring>
 #include <map>
 
-#include <ATen/Parallel.h>
 
 #include "ops/kernels/chain.h"
+#include "ops/kernels/team.h"
 #include "ops/region/plan.h"
 
 namespace fusible {
@@ -58,8 +58,7 @@ class ElementwiseStep : public Step {
     const float* const from = form == Form::nhwc ? frame.read_pixels(x, stride) : frame.read(x, form);
     float* const y = frame.write(y_);
     const std::int64_t piece = std::max<std::int64_t>(1, 2048 / channels), pieces = (rows + piece - 1) / piece;
-    at::parallel_for(
-        0, view.images() * pieces, std::max<std::int64_t>(1, 16384 / (piece * channels)), [&](std::int64_t begin, std::int64_t end) {
+    kernels::for_each_range(view.images() * pieces, std::max<std::int64_t>(1, 16384 / (piece * channels)), [&](std::int64_t begin, std::int64_t end) {
           for (std::int64_t i = begin; i < end; ++i) {
             const std::int64_t image = i / pieces, row = i % pieces * piece, count = std::min(piece, rows - row);
             float* const to = y + (image * rows + row) * channels;

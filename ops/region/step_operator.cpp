@@ -31,6 +31,7 @@ class OperatorStep : public Step {
   }
 
   std::vector<Trial::Met> contractions() const override { return {{contraction_.get(), shape_}}; }
+  bool has_own_threads() const override { return true; }
   const char* name() const override { return way_ == Way::onednn ? "oneDNN" : "ATen"; }
 
  private:

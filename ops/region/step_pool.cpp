@@ -4,9 +4,9 @@
 #include <array>
 #include <numeric>
 
-#include <ATen/Parallel.h>
 
 #include "ops/kernels/isa.h"
+#include "ops/kernels/team.h"
 #include "ops/region/plan.h"
 
 namespace fusible {
@@ -39,7 +39,7 @@ class PoolStep : public Step {
     const float* const x = frame.read_pixels(x_, x_stride);
     float* const y = frame.write_pixels(y_, y_stride);
     const std::int64_t image_floats = frame.slot(x_).numel() / (in[0] * channels) * x_stride;
-    at::parallel_for(0, in[0] * lines_per_image, 1, [&](std::int64_t begin, std::int64_t end) {
+    kernels::for_each_range(in[0] * lines_per_image, 1, [&](std::int64_t begin, std::int64_t end) {
       std::vector<const float*> rows;
       for (std::int64_t line = begin; line < end; ++line) {
         const float* const image = x + line / lines_per_image * image_floats;

@@ -3,9 +3,9 @@
 #include <algorithm>
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 
 #include "ops/kernels/isa.h"
+#include "ops/kernels/team.h"
 #include "ops/region/plan.h"
 
 namespace fusible {
@@ -22,7 +22,7 @@ class ShuffleStep : public Step {
     std::int64_t stride = 0;
     const float* const x = frame.read_pixels(x_, stride);
     float* const y = frame.write(y_);
-    at::parallel_for(0, sizes[0] * sizes[2] * sizes[3], std::max<std::int64_t>(1, 16384 / channels), [&](std::int64_t begin, std::int64_t end) {
+    kernels::for_each_range(sizes[0] * sizes[2] * sizes[3], std::max<std::int64_t>(1, 16384 / channels), [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t pixel = begin; pixel < end; ++pixel) {
         const float* const from = x + pixel * stride;
         float* const to = y + pixel * channels;
@@ -53,8 +53,7 @@ class LayerNormStep : public Step {
     float* const y = frame.write(y_);
     const float* const weight = weight_.defined() ? weight_.const_data_ptr<float>() : nullptr;
     const float* const bias = bias_.defined() ? bias_.const_data_ptr<float>() : nullptr;
-    at::parallel_for(
-        0, frame.slot(x_).numel() / width_, std::max<std::int64_t>(1, 8192 / width_), [&](std::int64_t begin, std::int64_t end) {
+    kernels::for_each_range(frame.slot(x_).numel() / width_, std::max<std::int64_t>(1, 8192 / width_), [&](std::int64_t begin, std::int64_t end) {
           kernels::isa().layer_norm(x + begin * width_, nullptr, nullptr, end - begin, width_, weight, bias, eps_, y + begin * width_);
         });
   }
