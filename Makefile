@@ -69,13 +69,14 @@ sanitize: $(VENV)/ready system-test  ## AddressSanitizer and UndefinedBehaviorSa
 	$(SANITIZED) ctest --test-dir build/asan --output-on-failure --parallel $(JOBS) -R '^(kernels|ops|region|patterns)[.]|^load[.](unload|first_calls)' -E 'Conv.MatchesAten|ParserErr|Cost'
 	$(SANITIZED) build/asan/tests/fuzz/fuzz_graphs --count 200 --minutes 10
 
-threads: $(VENV)/ready system-test  ## ThreadSanitizer: first calls beside save, copies and fuse, the JIT pass switched meanwhile, and the load test
+threads: $(VENV)/ready system-test  ## ThreadSanitizer: first calls beside save, copies and fuse, the JIT pass switched meanwhile, teams, and the load test
 	cmake --preset tsan -DPython3_EXECUTABLE=$(CURDIR)/$(PY) > /dev/null
-	cmake --build --preset tsan --parallel $(JOBS) --target share_fused load_fused test_ops test_region
+	cmake --build --preset tsan --parallel $(JOBS) --target share_fused load_fused test_ops test_region test_kernels
 	$(RACES) build/tsan/tests/load/share_fused 10
 	$(RACES) build/tsan/tests/load/load_fused --minutes 1
 	$(RACES) build/tsan/tests/test_ops --gtest_filter='*AtOnce*'
 	$(RACES) build/tsan/tests/test_region --gtest_filter='*.ThreadsAnd*'
+	$(RACES) build/tsan/tests/test_kernels --gtest_filter='Team.*'
 
 # It does not know the barriers of libgomp, which is not instrumented: loops run in the thread that calls. gcc 12 cannot place its memory where a kernel
 # moves mappings by more than 28 bits, so they stay where they are, if this machine lets one say so.

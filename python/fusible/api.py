@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,33 +36,85 @@ def _check_inputs(example_inputs: Any) -> None:
         raise FusibleError(f"example_inputs: a tuple was needed, found {type(example_inputs).__name__}: pass (x,) for a single input")
 
 
-def _options(example_inputs: Any, **given: Any) -> dict[str, Any]:
+def _list(name: str, value: Any, of: str = "strings") -> list[Any]:
+    if value is None:
+        return []
+    if isinstance(value, (str, os.PathLike)):
+        raise FusibleError(f"{name}: a list of {of} was needed, found one {'string' if isinstance(value, str) else 'path'}: pass [{value!r}]")
+    if isinstance(value, bytes) or not isinstance(value, Iterable):
+        raise FusibleError(f"{name}: a list of {of} was needed, found {type(value).__name__}")
+    return list(value)
+
+
+def _strings(name: str, value: Any) -> list[str]:
+    items = _list(name, value)
+    for item in items:
+        if not isinstance(item, str):
+            raise FusibleError(f"{name}: a list of strings was needed, found one that holds {item!r:.40}")
+    return [told(item) for item in items]
+
+
+def _check_bool(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise FusibleError(f"{name}: True or False was needed, found {value!r:.40}")
+
+
+def _path(path: Any) -> Path:
+    if not isinstance(path, (str, os.PathLike)):
+        raise FusibleError(f"a path was needed, found {type(path).__name__}")
+    return Path(path)
+
+
+def _call(verb: str, module: Any, example_inputs: Any, patterns: Any, progress: Any, **given: Any) -> Any:
+    """The library's function of this name, with options of the right types."""
+    scripted = _scripted(module)
     if example_inputs is not None:
         _check_inputs(example_inputs)
-    for name in ("methods", "select", "ignore", "patterns"):
-        value = given[name]
-        if isinstance(value, str):
-            raise FusibleError(f"{name}: a list of strings was needed, found one string: pass [{value!r}]")
-        given[name] = [] if value is None else list(value)
-    given["patterns"] = [_pattern_text(item) for item in given["patterns"]]
-    return {"example_inputs": example_inputs, **given}
+    for name in ("methods", "select", "ignore"):
+        given[name] = _strings(name, given[name])
+    if given["target"] not in ("cpu", "aten"):
+        raise FusibleError(f"target: one of cpu, aten was needed, found {given['target']!r:.40}")
+    for name in ("strict", "sample", "tune", *(("verify",) if given["verify"] is not None else ())):
+        _check_bool(name, given[name])
+    if progress is not None and not callable(progress):
+        raise FusibleError(f"progress: a function of (stage, share) was needed, found {type(progress).__name__}")
+    named = [_pattern(item, f"patterns[{i}]") for i, item in enumerate(_list("patterns", patterns, "files or texts"))]
+    given.update(example_inputs=example_inputs, patterns=[text for text, _ in named], progress=logs.stages(verb, progress))
+    try:
+        return getattr(_C, verb)(scripted._c, given)
+    except FusibleError as error:
+        message = str(error)
+        for i, (_, name) in enumerate(named):  # the library gets texts, and counts them; a reader looks for a file
+            message = message.replace(f"patterns[{i}]", name)
+        if message == str(error):
+            raise
+        raise FusibleError(message) from None
 
 
-def _pattern_text(path_or_text: str | os.PathLike[str]) -> str:
-    if isinstance(path_or_text, os.PathLike) or "\n" not in path_or_text:
-        path = Path(path_or_text)
+def _pattern(path_or_text: Any, name: str) -> tuple[str, str]:
+    """The text, and what its places are named after: its file, or `name`."""
+    if isinstance(path_or_text, str) and "\n" in path_or_text:
+        text = told(path_or_text)
+    else:
+        text, name = _read_pattern(_path(path_or_text)), told(path_or_text)
+    if "\0" in text:
+        before = text[:text.index("\0")].split("\n")
+        raise FusibleError(f"{name}:{len(before)}:{len(before[-1]) + 1}: a pattern in plain text was needed, found a NUL character: take it out")
+    return text, name
+
+
+def _read_pattern(path: Path) -> str:
+    try:
         if not path.is_file():
             raise FusibleError(f"a pattern file was needed, found nothing at {told(path)}")
-        try:
-            return path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            before = error.object[:error.start].split(b"\n")
-            place = f"{told(path)}:{len(before)}:{len(before[-1]) + 1}"
-            raise FusibleError(f"{place}: a pattern file in UTF-8 was needed, found the byte 0x{error.object[error.start]:02x}: "
-                               "save it as UTF-8") from error
-        except OSError as error:
-            raise FusibleError(f"a pattern file was needed, {told(path)} cannot be read: {error.strerror}") from error
-    return path_or_text
+        return path.read_text(encoding="utf-8-sig")  # editors of Windows write a mark at the beginning
+    except UnicodeDecodeError as error:
+        before = error.object[:error.start].split(b"\n")
+        place = f"{told(path)}:{len(before)}:{len(before[-1]) + 1}"
+        raise FusibleError(f"{place}: a pattern file in UTF-8 was needed, found the byte 0x{error.object[error.start]:02x}: "
+                           "save it as UTF-8") from error
+    except OSError as error:
+        raise FusibleError(f"a pattern file was needed, {told(path)} cannot be read: {error.strerror}") from error
 
 
 def fuse(module: torch.jit.ScriptModule, example_inputs: tuple[Any, ...] | None = None, *, methods: Sequence[str] | None = None,
@@ -73,7 +125,8 @@ def fuse(module: torch.jit.ScriptModule, example_inputs: tuple[Any, ...] | None 
 
     `module`: scripted, traced, frozen or loaded, in eval mode. `example_inputs`: inputs of forward; with them the result is compared with
     the original (`verify`), and a sequence that changes it is declined. `methods`: those to treat; default forward and the exported ones.
-    `target`: "cpu" (fusible operators) or "aten" (stock operators only). `strict`: only exact rewrites, no weight folds.
+    `target`: "cpu" (fusible operators) or "aten" (stock operators only). `strict`: nothing is folded into weights and no activation
+    is seen in several operations; the kernels of "cpu" may still add up in another order, while with "aten" every bit is the original's.
     `select`: prefixes of patterns to apply ("conv+batch_norm") or of codes to report ("FUS2"); of either none: all. `ignore`: those to leave
     alone, or not to report. `patterns`: further pattern files or texts.
     `tune`: measure on `example_inputs`, on this machine with torch's number of threads; the result remembers which kernel was fastest for each
@@ -81,10 +134,8 @@ def fuse(module: torch.jit.ScriptModule, example_inputs: tuple[Any, ...] | None 
     before is tuned for this machine, too.
     Raises FusibleError on unusable input; a sequence that cannot be fused is never an error, ``fusible.report(fused)`` explains it.
     """
-    scripted = _scripted(module)
-    options = _options(example_inputs, methods=methods, target=target, strict=strict, verify=verify, select=select, ignore=ignore,
-                       patterns=patterns, progress=logs.stages("fuse", progress), sample=False, tune=tune, model_path="")
-    fused = FusedModule.of(_C.fuse(scripted._c, options))
+    fused = FusedModule.of(_call("fuse", module, example_inputs, patterns, progress, methods=methods, target=target, strict=strict, verify=verify,
+                                 select=select, ignore=ignore, sample=False, tune=tune, model_path=""))
     logs.findings("fuse", lambda: report(fused))
     return fused
 
@@ -92,14 +143,15 @@ def fuse(module: torch.jit.ScriptModule, example_inputs: tuple[Any, ...] | None 
 def load(path: str | os.PathLike[str], *, trust: bool = False) -> torch.jit.ScriptModule:
     """A TorchScript archive on the CPU. Raises FusibleError with one clear sentence when `path` is not a usable archive, or when loading
     it would run code of the archive (`__setstate__`, default arguments) beyond what torch writes itself; `trust` lets that run."""
-    return load_archive(Path(path), trust)
+    _check_bool("trust", trust)
+    return load_archive(_path(path), trust)
 
 
 def save(module: torch.jit.ScriptModule, path: str | os.PathLike[str]) -> None:
     """Writes the archive of any ScriptModule beside `path` and renames it: a reader sees the old file or the whole new one. `save` of a module
     that fuse returned does the same. Raises OSError with one clear sentence when it cannot be written; torch's own writer ends the process
     when the disk is full."""
-    write_archive(_scripted(module), path)
+    write_archive(_scripted(module), _path(path))
 
 
 def lint(module_or_path: torch.jit.ScriptModule | str | os.PathLike[str], example_inputs: tuple[Any, ...] | None = None, *,
@@ -111,10 +163,10 @@ def lint(module_or_path: torch.jit.ScriptModule | str | os.PathLike[str], exampl
     Arguments as in fuse; `trust` as in load. `sample`: measure what each missed fusion would save, by running torch's operators of its sequence
     on random tensors of the shapes that `example_inputs` lead to; raises FusibleError when no shapes are known."""
     path = module_or_path if isinstance(module_or_path, (str, os.PathLike)) else None
-    scripted = load_archive(Path(path), trust, mapped=True) if path is not None else _scripted(module_or_path)
-    options = _options(example_inputs, methods=methods, target=target, strict=strict, verify=verify, select=select, ignore=ignore,
-                       patterns=patterns, progress=logs.stages("lint", progress), sample=sample, tune=False, model_path=told(path or ""))
-    found = Report.from_json(_C.lint(scripted._c, options))
+    _check_bool("trust", trust)
+    module = load_archive(Path(path), trust, mapped=True) if path is not None else module_or_path
+    found = Report.from_json(_call("lint", module, example_inputs, patterns, progress, methods=methods, target=target, strict=strict, verify=verify,
+                                   select=select, ignore=ignore, sample=sample, tune=False, model_path=told(path or "")))
     logs.findings("lint", lambda: found)
     return found
 
@@ -154,8 +206,7 @@ def why_not_running(module: torch.jit.ScriptModule | None = None) -> list[str]:
 
 def load_patterns(path_or_text: str | os.PathLike[str]) -> None:
     """Adds patterns for the rest of this process. Raises FusibleError with file, line and column when they cannot be read."""
-    name = "<text>" if isinstance(path_or_text, str) and "\n" in path_or_text else told(path_or_text)
-    _C.load_patterns(_pattern_text(path_or_text), name)
+    _C.load_patterns(*_pattern(path_or_text, "<text>"))
 
 
 def warmup(fused: torch.jit.ScriptModule, example_inputs: tuple[Any, ...] = ()) -> None:

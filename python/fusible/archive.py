@@ -24,7 +24,8 @@ LARGEST_RATIO, SMALL = 200, 1 << 20
 NEWEST_FORMAT = 10  # caffe2::serialize::kMaxSupportedFileFormatVersion of torch 2.13.0
 
 _DEVICE = re.compile(r"(cpu|cuda|mps|xpu|meta)(:\d+)?")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+# With what reorders a line's text: a terminal obeys U+202E too.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]+")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _NEEDED = "a TorchScript archive was needed"
 _SCRIPT = "script or trace the module and save that"
@@ -35,10 +36,25 @@ def told(text: object) -> str:
     return _SURROGATE.sub("\ufffd", str(text))
 
 
+def one_line(text: object) -> str:
+    """`text` without what a terminal would obey: names of records and of classes are the file's own words."""
+    return _CONTROL.sub(" ", told(text))
+
+
 def problem_of(path: Path) -> str | None:
     """Why `path` cannot be a TorchScript archive, by its bytes alone: nothing is loaded. None when it may be one."""
     problem = _problem_of(path)
-    return problem and _CONTROL.sub(" ", told(problem))  # names of records and of classes are the file's own words
+    return problem and one_line(problem)
+
+
+def refusal_of(path: Path, trust: bool = False) -> str | None:
+    """Why `path` is not loaded: it is no archive, or, without `trust`, one whose loading runs code of its own. None when nothing speaks against it."""
+    if problem := problem_of(path):
+        return problem
+    if not trust and (code := runs_code(path)):
+        return (f"an archive that runs no code of its own when it is loaded was needed, {told(path)} runs {code}: "
+                "read its code/ first, and pass --trust (trust=True) if you would run it")
+    return None
 
 
 def extra_files(path: Path) -> dict[str, bytes]:
@@ -53,7 +69,7 @@ def _problem_of(path: Path) -> str | None:
         if path.is_dir():
             return f"{_NEEDED}, found the directory {path}"
         if not path.exists():
-            return f"{_NEEDED}, found nothing at {path}"
+            return f"{_NEEDED}, found {'a symbolic link that leads nowhere' if path.is_symlink() else 'nothing'} at {path}"
         if not stat.S_ISREG(path.stat().st_mode):
             return f"{_NEEDED} in a seekable file, found {'a pipe' if path.is_fifo() else 'a device or a socket'} at {path}: write it to a file first"
         with path.open("rb") as file:
@@ -86,6 +102,7 @@ def _problem_inside(path: Path, archive: zipfile.ZipFile) -> str | None:
         if record.file_size > max(SMALL, LARGEST_RATIO * record.compress_size):
             return (f"{_NEEDED}, found one at {path} whose record {record.filename!r} unpacks {record.compress_size} bytes to {record.file_size}: "
                     "do not load this file")
+        archive.open(record).close()  # reads its header: it lies where the table of contents says, and has the name that stands there
     records = {name.partition("/")[2]: name for name in archive.namelist()}
     if "archive_format" in records or "models/model.json" in records:
         return f"{_NEEDED}, found a torch.export archive (.pt2) at {path}: fusible fuses TorchScript only, {_SCRIPT}"
@@ -175,7 +192,8 @@ def runs_code(path: Path) -> str | None:
         code = {name: archive.read(record).decode("utf-8", "replace") for name, record in records.items()
                 if name.startswith("code/") and name.endswith(".py")}
         pickled = [text for name in ("data.pkl", "constants.pkl") for text in _strings(archive.read(records[name]))]
-    return runs_more(code, pickled)
+    found = runs_more(code, pickled)
+    return found and one_line(found)
 
 
 def load_archive(path: Path, trust: bool = False, *, mapped: bool = False):
@@ -187,15 +205,12 @@ def load_archive(path: Path, trust: bool = False, *, mapped: bool = False):
     from fusible.mapped import load_mapped
     from fusible.wrapping import wrap
 
-    if problem := problem_of(path):
-        raise _C.FusibleError(problem)
-    if not trust and (code := runs_code(path)):
-        raise _C.FusibleError(f"an archive that runs no code of its own when it is loaded was needed, {told(path)} runs {code}: "
-                              "read its code/ first, and pass --trust (trust=True) if you would run it")
+    if refusal := refusal_of(path, trust):
+        raise _C.FusibleError(refusal)
     try:
         return (load_mapped(path) if mapped else None) or wrap(_C.load(os.fsencode(path)))  # a name need not be UTF-8
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
-        raise _C.FusibleError(f"{_NEEDED} that torch {torch.__version__} can load, {told(path)} failed: {_reason(str(error))}") from error
+        raise _C.FusibleError(f"{_NEEDED} that torch {torch.__version__} can load, {told(path)} failed: {one_line(_reason(str(error)))}") from error
 
 
 def _reason(message: str) -> str:

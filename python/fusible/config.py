@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -40,46 +41,53 @@ class Settings:
 KEYS = {f.name.replace("_", "-"): f.name for f in fields(Settings) if f.name != "origin"}
 
 
-def parse_size(value: Any) -> int:
-    """1500, "1500", "1.5 kB", "10MB"."""
+def parse_size(value: Any, place: str) -> int:
+    """1500, "1500", "1.5 kB", "10MB". `place` is what an error begins with: the option, or file and key."""
     found = SIZE.match(str(value).strip()) if not isinstance(value, bool) else None
     if not found:
-        raise ConfigError(f'max-missed-bytes: a size such as "10 MB" was needed, found {value!r}')
+        raise ConfigError(f'{place}: a size such as "10 MB" was needed, found {value!r}')
     return int(float(found.group(1)) * SCALE[found.group(2)])
 
 
-def _strings(key: str, value: Any, where: str) -> tuple[str, ...]:
+def check_prefixes(prefixes: Iterable[str], known: Iterable[str], place: str) -> None:
+    """Raises ConfigError for what begins none of the codes `known`, and for "", which begins all: either would switch the gate off unseen."""
+    for prefix in prefixes:
+        if not prefix or not any(code.startswith(prefix) for code in known):
+            raise ConfigError(f'{place}: the beginning of a code ("FUS2") was needed, found "{prefix}": `fusible rule` lists the codes')
+
+
+def _strings(value: Any, place: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise ConfigError(f"{where}: {key}: a list of strings was needed, found {value!r}")
+        raise ConfigError(f"{place}: a list of strings was needed, found {value!r}")
     return tuple(value)
 
 
-def _table(key: str, value: Any, where: str) -> dict[str, Any]:
+def _table(value: Any, place: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ConfigError(f"{where}: {key}: a table was needed, found {value!r}")
+        raise ConfigError(f"{place}: a table was needed, found {value!r}")
     return value
 
 
-def _value(key: str, value: Any, where: str) -> Any:
+def _value(key: str, value: Any, place: str) -> Any:
     if key in ("select", "ignore", "error"):
-        return _strings(key, value, where)
+        return _strings(value, place)
     if key == "per-module-ignores":
-        return {glob: _strings(f"{key}.{glob}", codes, where) for glob, codes in _table(key, value, where).items()}
+        return {glob: _strings(codes, f"{place}.{glob}") for glob, codes in _table(value, place).items()}
     if key == "path-map":
-        if not all(isinstance(v, str) for v in _table(key, value, where).values()):
-            raise ConfigError(f"{where}: {key}: strings were needed, found {value!r}")
+        if not all(isinstance(v, str) for v in _table(value, place).values()):
+            raise ConfigError(f"{place}: strings were needed, found {value!r}")
         return value
     if key == "max-missed-bytes":
-        return parse_size(value)
+        return parse_size(value, place)
     if key == "min-fused":
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-            raise ConfigError(f"{where}: {key}: a share between 0 and 1 was needed, found {value!r}")
+            raise ConfigError(f"{place}: a share between 0 and 1 was needed, found {value!r}")
         return float(value)
     wanted = bool if key in ("exit-zero", "show-fused", "source") else str
     if not isinstance(value, wanted):
-        raise ConfigError(f"{where}: {key}: a {wanted.__name__} was needed, found {value!r}")
+        raise ConfigError(f"{place}: a {wanted.__name__} was needed, found {value!r}")
     if key == "fail-on" and value not in LEVELS:
-        raise ConfigError(f"{where}: {key}: one of {', '.join(LEVELS)} was needed, found {value!r}")
+        raise ConfigError(f"{place}: one of {', '.join(LEVELS)} was needed, found {value!r}")
     return value
 
 
@@ -87,7 +95,7 @@ def from_table(table: dict[str, Any], where: str) -> Settings:
     for key in table:
         if key not in KEYS:
             raise ConfigError(f"{where}: a known key was needed, found {key!r}: the keys are {', '.join(sorted(KEYS))}")
-    return replace(Settings(origin=where), **{KEYS[key]: _value(key, value, where) for key, value in table.items()})
+    return replace(Settings(origin=where), **{KEYS[key]: _value(key, value, f"{where}: {key}") for key, value in table.items()})
 
 
 def read(path: Path) -> Settings | None:
@@ -99,8 +107,8 @@ def read(path: Path) -> Settings | None:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: TOML was needed: {error}") from error
     if path.name == "pyproject.toml":
-        data = _table("tool", data.get("tool", {}), str(path)).get("fusible")
-    return None if data is None else from_table(_table("tool.fusible", data, str(path)), str(path))
+        data = _table(data.get("tool", {}), f"{path}: tool").get("fusible")
+    return None if data is None else from_table(_table(data, f"{path}: tool.fusible"), str(path))
 
 
 def closest(start: Path) -> Settings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+from collections.abc import Iterator
 
 _WITH_TABLE = "FORMAT_WITH_STRING_TABLE"
 
@@ -31,6 +32,20 @@ def problem_of_debug_record(data: bytes) -> str | None:
         if not _fits(entry, lengths, known):
             return f"source ranges inside of its {len(lengths)} texts were needed, found another"
     return None
+
+
+def sources(data: bytes) -> Iterator[tuple[str, int, str]]:
+    """(file, number of the first line, text) of every function that a record without a problem names."""
+    held = _Plain(io.BytesIO(data)).load()
+    if held[0] != _WITH_TABLE:
+        return
+    _, table, ranges = held
+    seen = set()  # sources are shared between ranges
+    for _, (source, _, _), _ in ranges:
+        texts, file, line = source
+        if id(source) not in seen and texts:
+            seen.add(id(source))
+            yield table[file], line, "".join(table[i] for i in texts)
 
 
 def _fits(entry, lengths: list[int], known: dict[int, bool]) -> bool:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TextIO
@@ -19,18 +20,12 @@ from fusible import baseline, config
 from fusible.render import FORMATS, Style, render, summary
 from fusible.render.benefit import amount
 from fusible.render.style import RANK, active, for_stream
-from fusible.report import Diagnostic, Report, Site
+from fusible.report import Diagnostic, Report, Site, Unusable
+from fusible.rules import all_rules
 from fusible.suppress import apply_comments, split, with_diagnostics
+from fusible.whole import unwritten, write_whole
 
 CLEAN, FINDINGS, UNUSABLE = 0, 1, 2
-
-
-@dataclass(frozen=True)
-class Unusable:
-    """Stands for a model that could not be linted."""
-
-    model: str
-    message: str
 
 
 def _codes(text: str) -> tuple[str, ...]:
@@ -64,8 +59,9 @@ def style_of(args: argparse.Namespace, stdout: TextIO, settings: config.Settings
     """How `args` and, where they are silent, `settings` want results written."""
     settings = settings or config.Settings()
     source_root = args.source_root if args.source_root is not None else settings.source_root
+    dumb = args.color == "auto" and os.environ.get("TERM") == "dumb" and not os.environ.get("FORCE_COLOR")
     return replace(
-        for_stream(stdout, args.color if args.output is None else "never"),
+        for_stream(stdout, "never" if args.output is not None or dumb else args.color),
         show_fused=settings.show_fused,
         source=settings.source if args.source is None else args.source,
         source_root=Path(source_root),
@@ -88,7 +84,7 @@ def add_lint_arguments(parser: argparse.ArgumentParser) -> None:
     add("--statistics", action="store_true", help="print counts per code instead of findings")
     add("--show-fused", action="store_true", default=None, help="list what is fused, too")
     add("--min-fused", type=float, metavar="SHARE", help="fail when less of a model is fused (0.95)")
-    add("--max-missed-bytes", type=config.parse_size, metavar="SIZE", help="fail when missed fusions of a model cost more memory traffic")
+    add("--max-missed-bytes", metavar="SIZE", help="fail when missed fusions of a model cost more memory traffic")
     add("--config", type=Path, metavar="FILE", help="use this settings file instead of the closest one")
     add("--isolated", action="store_true", help="use no settings file")
     add("--show-settings", action="store_true", help="print the settings and exit")
@@ -107,12 +103,35 @@ def settings_of(args: argparse.Namespace) -> config.Settings:
     given = {name: getattr(args, name, None) for name in config.KEYS.values()}
     if given["path_map"]:
         given["path_map"] = dict(given["path_map"])
+    if given["max_missed_bytes"] is not None:
+        given["max_missed_bytes"] = config.parse_size(given["max_missed_bytes"], "--max-missed-bytes")
     settings = replace(settings, **{name: value for name, value in given.items() if value is not None})
     if settings.output_format not in FORMATS:
         raise config.ConfigError(f"output-format: one of {', '.join(FORMATS)} was needed, found {settings.output_format!r}")
     if not 0 <= settings.min_fused <= 1:
         raise config.ConfigError(f"min-fused: a share between 0 and 1 was needed, found {settings.min_fused}")
+    _check_codes(settings, args)
     return settings
+
+
+def _check_codes(settings: config.Settings, args: argparse.Namespace) -> None:
+    prefixes = {
+        f"--{name}" if getattr(args, name) is not None else f"{settings.origin}: {name}": getattr(settings, name)
+        for name in ("select", "ignore", "error")
+    }
+    prefixes |= {f"{settings.origin}: per-module-ignores.{glob}": codes for glob, codes in settings.per_module_ignores.items()}
+    if any(prefixes.values()):
+        known = {*all_rules(), *(code for file in getattr(args, "patterns", None) or () for code in _codes_of(Path(file)))}
+        for place, given in prefixes.items():
+            config.check_prefixes(given, known, place)
+
+
+def _codes_of(pattern_file: Path) -> list[str]:
+    """The codes that rules of a user's file decline with; of a file that cannot be read none: who reads its patterns says why."""
+    try:
+        return re.findall(r"\belse\s+(\w+)", pattern_file.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError):
+        return []
 
 
 def _selected(diagnostic: Diagnostic, settings: config.Settings) -> bool:
@@ -191,12 +210,21 @@ def _accept_baseline(reports: list[Report], path: Path, log: TextIO) -> list[Rep
 
 
 def write(text: str, output: Path | None, stdout: TextIO) -> None:
-    """To the file `output`, whose folder is made, or to `stdout`."""
-    if output is None:
+    """To the file `output`, whose folder is made, or to `stdout`. Raises OSError with one sentence."""
+    if output is not None:
+        try:
+            output.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(f"--output: a file in a folder was needed, found {output}, whose folder cannot be made: {error.strerror}") from error
+        write_whole(output, text)
+        return
+    try:
         stdout.write(text)
-    else:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(text, encoding="utf-8")
+        stdout.flush()
+    except BrokenPipeError:
+        pass  # the reader went away (`| head`): the gate decides all the same
+    except OSError as error:
+        raise unwritten("stdout", error) from error
 
 
 def _fails(reports: list[Report], settings: config.Settings, broken: list[str], log: TextIO) -> bool:
@@ -204,6 +232,12 @@ def _fails(reports: list[Report], settings: config.Settings, broken: list[str], 
         print(f"error: {text}", file=log)
     found = settings.fail_on != "never" and any(RANK[d.severity] >= RANK[settings.fail_on] for r in reports for d in active(r))
     return bool(broken) or found
+
+
+def _several(args: argparse.Namespace) -> bool:
+    """A folder or a glob may hold more than one model, today or tomorrow."""
+    models = getattr(args, "models", None) or []
+    return len(models) > 1 or any(not Path(model).is_file() for model in models)
 
 
 def run_lint(
@@ -218,11 +252,11 @@ def run_lint(
             stdout.write(config.show(settings))
             return CLEAN
         style = style_of(args, stdout, settings)
-        unusable, done = 0, []
+        unusable, done = [], []
         for report in reports:
             if isinstance(report, Unusable):
                 print(f"error: {report.message}", file=log)
-                unusable += 1
+                unusable.append(report)
             else:
                 done.append(ranked(apply_settings(report, settings, style)))
         if args.write_baseline:
@@ -233,7 +267,8 @@ def run_lint(
             print(f"note: {text}", file=log)
         if settings.baseline:
             done = _accept_baseline(done, Path(settings.baseline), log)
-        write(statistics(done) if args.statistics else render(settings.output_format, done, style), args.output, stdout)
+        text = statistics(done) if args.statistics else render(settings.output_format, done, style, unusable, _several(args))
+        write(text, args.output, stdout)
     except (config.ConfigError, baseline.BaselineError) as error:
         print(f"error: {error}", file=log)
         return UNUSABLE

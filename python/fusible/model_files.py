@@ -24,8 +24,10 @@ class ModelFiles:
 def model_files(arguments: Sequence[str | os.PathLike[str]]) -> ModelFiles:
     """A file stands for itself, whatever it holds; a folder for the archives below it; what else has `*`, `?` or `[` is a glob (`**` crosses
     folders), for shells that leave it as it is. Raises ValueError for a folder or a glob without a model."""
-    models: dict[Path, Path] = {}
+    models: dict[str, Path] = {}
     others: list[Path] = []
+    if "" in arguments:
+        raise ValueError("a model was needed, found an empty argument: give a file, a folder or a glob (is a variable of the shell unset?)")
     for argument in map(Path, arguments):
         if argument.is_dir():
             found = []
@@ -39,7 +41,7 @@ def model_files(arguments: Sequence[str | os.PathLike[str]]) -> ModelFiles:
             where = f"in the directory {argument} (files named *{', *'.join(SUFFIXES)})" if argument.is_dir() else f"that {argument} matches"
             raise ValueError(f"a model was needed, found no TorchScript archive {where}")
         for path in found:
-            models.setdefault(path.resolve(), path)
+            models.setdefault(os.path.realpath(path), path)  # Path.resolve raises where symbolic links go round in a circle
     return ModelFiles(tuple(models.values()), tuple(others))
 
 

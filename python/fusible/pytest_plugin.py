@@ -12,18 +12,29 @@ from typing import Any
 
 import pytest
 
-from fusible.render import render
+from fusible.render import render, summary
 from fusible.render.style import RANK, active
 from fusible.report import Report
+from fusible.rules import all_rules
+
+
+def _check_settings(min_share: float, allow: Sequence[str]) -> None:
+    from fusible import FusibleError
+
+    if isinstance(allow, str):  # its letters would be prefixes of every code
+        raise FusibleError(f"allow: a list of strings was needed, found one string: pass [{allow!r}]")
+    for prefix in allow:
+        # A rule of the user's may decline with a code of its own.
+        if not isinstance(prefix, str) or not prefix or prefix.startswith("FUS") and not any(code.startswith(prefix) for code in all_rules()):
+            raise FusibleError(f'allow: the beginning of a code ("FUS2") was needed, found {prefix!r}: `fusible rule` lists the codes')
+    if isinstance(min_share, bool) or not isinstance(min_share, (int, float)) or not 0 <= min_share <= 1:
+        raise FusibleError(f"min_share: a share between 0 and 1 was needed (0.95), found {min_share!r}")
 
 
 def check(report: Report, min_share: float = 1.0, allow: Sequence[str] = ()) -> None:
     """Raises AssertionError with the findings as `fusible lint` prints them when less than `min_share` of the candidates is fused, or a
     warning or error has a code that no prefix in `allow` covers. Candidates declined with an allowed code do not lower the share."""
-    if isinstance(allow, str):  # its letters would be prefixes of every code
-        from fusible import FusibleError
-
-        raise FusibleError(f"allow: a list of strings was needed, found one string: pass [{allow!r}]")
+    _check_settings(min_share, allow)
     allowed = tuple(allow) or ("-",)
     counted = [v for v in report.verdicts if v.status == "fused" or v.status == "declined" and not v.code.startswith(allowed)]
     share = sum(v.status == "fused" for v in counted) / len(counted) if counted else 1.0
@@ -33,7 +44,7 @@ def check(report: Report, min_share: float = 1.0, allow: Sequence[str] = ()) -> 
     short = (
         f"a fused share of at least {min_share:.1%} was needed, found {share:.1%}"
         if share < min_share
-        else f"{len(findings)} findings are not allowed"
+        else f"{summary.plural(len(findings), 'finding')} {'is' if len(findings) == 1 else 'are'} not allowed"
     )
     raise AssertionError(
         short + "\n" + render("full", [replace(report, diagnostics=tuple(d for d in active(report) if not d.code.startswith(allowed)))])

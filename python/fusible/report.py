@@ -173,6 +173,14 @@ class Tuning:
 
 
 @dataclass(frozen=True)
+class Unusable:
+    """Stands for the report of a model that could not be linted: the sentence that says why."""
+
+    model: str
+    message: str
+
+
+@dataclass(frozen=True)
 class Report:
     """What was fused, what was not, and why. ``str(report)`` is the text of ``fusible lint``."""
 
@@ -191,6 +199,8 @@ class Report:
         """Reads schema 1. Raises ValueError for any other text."""
         try:
             data = json.loads(text)
+            if isinstance(data, list):
+                raise ValueError(f"one fusible report in JSON was needed, found a list of {len(data)}: give it the report of one model")
             if data["schema"] > SCHEMA:
                 raise ValueError(f"a report of schema {SCHEMA} or older was needed, found {data['schema']}: update fusible")
             return cls(
@@ -199,7 +209,7 @@ class Report:
                 diagnostics=tuple(Diagnostic.from_dict(d) for d in data["diagnostics"]),
                 timings_ms=data["timings_ms"], version=data["tool"]["version"],
                 tuning=Tuning.from_dict(data["tuning"]) if "tuning" in data else None)
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
+        except (KeyError, TypeError, RecursionError, json.JSONDecodeError) as error:
             raise ValueError(f"a fusible report in JSON was needed, found text that is none: {error}") from error
 
     @property

@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import re
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fusible.archive import LARGEST_RATIO, SMALL, problem_of
+from fusible.debug_records import sources
 from fusible.report import Benefit, Diagnostic, Fix, Location, Report, Site
 
-COMMENT = re.compile(r"#\s*fusible:\s*ignore\[([A-Z0-9,\s]+)\]\s*(.*)$")
+MEANT = re.compile(r"#\s*fusible:\s*ignore\b(.*)$")
+CODES = re.compile(r"\[\s*(FUS\d*(?:\s*,\s*FUS\d*)*)\s*,?\s*\]")
+MARK = b"fusible:"  # a record without it holds no comment and need not be unpickled
 UNUSED = "FUS803"
 Resolve = Callable[[str], Path | None]
 
@@ -21,19 +27,17 @@ Resolve = Callable[[str], Path | None]
 @dataclass(frozen=True)
 class Comment:
     file: str
+    at: int  # its own line
     line: int  # the line that it speaks of
-    codes: tuple[str, ...]
-    reason: str
+    codes: tuple[str, ...]  # none: it is not written as a suppression is
     text: str
 
 
 def _comment(text: str, file: str, line: int) -> Comment | None:
-    found = COMMENT.search(text)
-    if not found:
+    if not (meant := MEANT.search(text)):
         return None
-    own_line = text.lstrip().startswith("#")
-    codes = tuple(code.strip() for code in found.group(1).split(",") if code.strip())
-    return Comment(file, line + 1 if own_line else line, codes, found.group(2).strip(), text.strip())
+    own_line, named = text.lstrip().startswith("#"), CODES.match(meant[1])
+    return Comment(file, line, line + own_line, tuple(re.findall(r"FUS\d*", named[1])) if named else (), text.strip())
 
 
 def _sites(report: Report) -> Iterator[Site]:
@@ -50,26 +54,36 @@ def on_disk(file: str) -> Path | None:
     return path if path.is_file() else None
 
 
+def _archived(model: str) -> Iterator[tuple[str, int, str]]:
+    """(file, number of the first line, text) of the functions in the archive `model` that may hold a comment. A report that was read from JSON may
+    name a file that is no archive, or is not there."""
+    path = Path(model)
+    try:
+        if not path.is_file():
+            return
+        with zipfile.ZipFile(path) as archive:
+            records = [r for r in archive.infolist() if r.filename.endswith(".debug_pkl") and r.file_size <= max(SMALL, LARGEST_RATIO * r.compress_size)]
+            marked = [data for record in records if MARK in (data := archive.read(record))]
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError):
+        return
+    if marked and not problem_of(path):
+        for data in marked:
+            yield from sources(data)
+
+
 def comments(report: Report, resolve: Resolve = on_disk) -> list[Comment]:
-    """All suppression comments in the source lines that the report names, and in the files that `resolve` finds."""
-    found: dict[tuple[str, int, str], Comment] = {}
-    files: set[str] = set()
-    for site in _sites(report):
-        place = site.location
-        if not place.known:
-            continue
-        files.add(place.file)
-        for offset, text in enumerate(place.excerpt.splitlines()):
-            if comment := _comment(text, place.file, place.line + offset):
-                found[(comment.file, comment.line, comment.text)] = comment
-    for file in sorted(files):
-        path = resolve(file)
-        if path is None:
-            continue
-        for number, text in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-            if comment := _comment(text, file, number):
-                found[(comment.file, comment.line, comment.text)] = comment
-    return list(found.values())
+    """All suppression comments in the source lines that the report names, in its archive, and in the files that `resolve` finds."""
+    places = [site.location for site in _sites(report) if site.location.known]
+    files = sorted({place.file for place in places})
+    texts = [(place.file, place.line, place.excerpt) for place in places]
+    texts += [text for text in _archived(report.model) if text[0] in files]
+    texts += [(file, 1, path.read_text(encoding="utf-8", errors="replace")) for file in files if (path := resolve(file))]
+    found: dict[Comment, None] = {}  # each once, in their order
+    for file, first, text in texts:
+        for number, line in enumerate(text.splitlines(), first):
+            if comment := _comment(line, file, number):
+                found[comment] = None
+    return list(found)
 
 
 def _covers(comment: Comment, code: str, place: Location) -> bool:
@@ -114,35 +128,44 @@ def with_diagnostics(report: Report, diagnostics: list[Diagnostic]) -> Report:
     return replace(report, diagnostics=tuple(diagnostics), verdicts=verdicts)
 
 
-def _unused(comment: Comment, codes: list[str]) -> Diagnostic:
-    place = Location(comment.file, comment.line, 1, 0, "", comment.text)
-    names = ", ".join(codes)
-    digest = hashlib.sha256(f"{UNUSED}|{names}|{comment.text}".encode()).hexdigest()[:16]
+def _reported(comment: Comment, codes: str, message: str, needed: str, found: str, help: str) -> Diagnostic:
+    """A FUS803 on the comment's own line."""
     return Diagnostic(
         code=UNUSED,
         name="unused-suppression",
         severity="note",
         kind="analysis",
-        message=f"the comment suppresses {names}, which is not reported here",
-        needed=f"a finding {names} on this line",
-        found="none",
+        message=message,
+        needed=needed,
+        found=found,
         did="",
-        help="remove the comment",
+        help=help,
         pattern="",
         matched=0,
         steps=0,
-        fix=Fix("model_edit", "remove the comment", True),
-        sites=(Site("", "", "", 0, place),),
+        fix=Fix("model_edit", help, True),
+        sites=(Site("", "", "", 0, Location(comment.file, comment.at, 1, 0, "", comment.text)),),
         related=(),
         candidates=(),
-        fingerprint=digest,
+        fingerprint=hashlib.sha256(f"{UNUSED}|{codes}|{comment.text}".encode()).hexdigest()[:16],
         benefit=Benefit(),
         suppressed=False,
     )
 
 
+def _unused(comment: Comment, codes: str) -> Diagnostic:
+    message = f"the comment suppresses {codes}, which is not reported here"
+    return _reported(comment, codes, message, f"a finding {codes} on this line", "none", "remove the comment")
+
+
+def _malformed(comment: Comment) -> Diagnostic:
+    message = "the comment suppresses nothing, because it is not written as a suppression is"
+    found = comment.text[comment.text.index("#") :]
+    return _reported(comment, "", message, "# fusible: ignore[FUS201] reason", found, "write the codes in brackets and in upper case, or remove the comment")
+
+
 def apply_comments(report: Report, resolve: Resolve = on_disk) -> Report:
-    """Suppresses what comments name, and adds one FUS803 for each comment that suppressed nothing."""
+    """Suppresses what comments name, and adds one FUS803 for each comment that suppressed nothing or names no code."""
     known = comments(report, resolve)
     if not known:
         return report
@@ -161,6 +184,8 @@ def apply_comments(report: Report, resolve: Resolve = on_disk) -> Report:
         hidden = {site for site in d.sites if hides(d.code)(site)}  # asked of suppressed findings too: their comments are not unused
         diagnostics += split(d, hidden.__contains__)
     for comment in known:
-        if idle := [code for code in comment.codes if (comment, code) not in used]:
-            diagnostics.append(_unused(comment, idle))
+        if not comment.codes:
+            diagnostics.append(_malformed(comment))
+        elif idle := [code for code in comment.codes if (comment, code) not in used]:
+            diagnostics.append(_unused(comment, ", ".join(idle)))
     return with_diagnostics(report, diagnostics)

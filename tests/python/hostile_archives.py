@@ -92,6 +92,14 @@ def damaged_directory(path, archive, model):
     path.write_bytes(data)
 
 
+def far_record(path, archive, model):
+    """The table of contents puts a tensor, which fusible does not read, behind the end of the file."""
+    data = bytearray(archive.read_bytes())
+    entry = data.rfind(b"PK\x01\x02", 0, data.rfind(b"/data/0"))
+    data[entry + 42:entry + 46] = b"\xff\xff\xff\x7f"
+    path.write_bytes(data)
+
+
 def cut_pickle(path, archive, model):
     rewrite(archive, path, lambda name, data: data[: len(data) // 2] if name == "data.pkl" else data)
 
@@ -200,7 +208,7 @@ def in_code(old, new):
 KINDS = {
     missing: "nothing at", directory: "directory", empty: "empty", truncated: "truncated", text: "another kind of file", lfs_pointer: "git lfs pull",
     state_dict: "state_dict", eager_pickle: "Small", old_torch_save: "pickle", plain_pickle: "pickle", exported: "torch.export",
-    other_zip: "data.pkl", newer_version: "99", outside_record: "outside", zip_bomb: "unpacks", damaged_directory: "damaged",
+    other_zip: "data.pkl", newer_version: "99", outside_record: "outside", zip_bomb: "unpacks", damaged_directory: "damaged", far_record: "damaged",
     cut_pickle: "damaged", random_pickle: "damaged", deep_pickle: "nests", deep_tuple: "nests", deep_late_append: "nests", deep_code: "nests",
     no_code: "can load", broken_code: "can load", unknown_operator: "nobody", missing_tensor: "can load", short_tensor: "holds 4",
     large_view: "reaches beyond", two_records: "one name", upper_case_record: "one name", second_folder: "one folder", encrypted: "damaged",

@@ -24,6 +24,10 @@ def text(value: Any, where: str) -> Iterator[str]:
     yield from _expect(isinstance(value, str), where, "a string", value)
 
 
+def boolean(value: Any, where: str) -> Iterator[str]:
+    yield from _expect(isinstance(value, bool), where, "true or false", value)
+
+
 def uri(value: Any, where: str) -> Iterator[str]:
     yield from _expect(isinstance(value, str) and bool(URI_REFERENCE.fullmatch(value)), where, "a URI reference", value)
     # SARIF1004 of Microsoft's validator: it could not be combined with a base.
@@ -96,7 +100,10 @@ RESULT = obj(required="message", ruleId=text, ruleIndex=at_least(-1), level=LEVE
              relatedLocations=array(LOCATION, unique=True), partialFingerprints=strings,
              suppressions=array(obj(required="kind", kind=one_of("inSource", "external"), justification=text), unique=True))  # fmt: skip
 DRIVER = obj(required="name", name=text, version=text, informationUri=uri, rules=array(RULE, unique=True))
-RUN = obj(required="tool", tool=obj(required="driver", driver=DRIVER), results=array(RESULT), columnKind=one_of("utf16CodeUnits", "unicodeCodePoints"))
+INVOCATION = obj(required="executionSuccessful", executionSuccessful=boolean,
+                 toolExecutionNotifications=array(obj(required="message", level=LEVEL, message=MESSAGE, locations=array(LOCATION, unique=True))))  # fmt: skip
+RUN = obj(required="tool", tool=obj(required="driver", driver=DRIVER), results=array(RESULT), invocations=array(INVOCATION),
+          columnKind=one_of("utf16CodeUnits", "unicodeCodePoints"))  # fmt: skip
 LOG = obj(required="version runs", _version=one_of("2.1.0"), runs=array(RUN), **{"$schema": uri})
 
 

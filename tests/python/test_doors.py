@@ -64,6 +64,14 @@ def test_a_cpp_host_tells_unusable_input_in_a_sentence(hosts, model, tmp_path):
     assert result.returncode == 2 and result.stderr.startswith("cpp_host: ")
 
 
+def test_hosts_tell_what_they_cannot_run_in_a_sentence(hosts, archive, tmp_path):
+    for host, arguments in (("cpp_host", [tmp_path / "out.pt"]), ("preloaded_host", [])):
+        for model, shape, says in ((archive, ["2", "7", "9", "9"], "3 channels"), (archive, ["2", "x", "9", "9"], 'found "x"'),
+                                   (tmp_path / "none.pt", SHAPE, "none.pt")):
+            result = run(hosts(host), model, *arguments, *shape)
+            assert result.returncode == 2 and result.stderr.startswith(f"{host}: ") and says in result.stderr and result.stderr.count("\n") == 1, result.stderr
+
+
 def test_the_cmake_package_refuses_another_torch(tmp_path):
     fake = tmp_path / "torch"
     fake.mkdir()

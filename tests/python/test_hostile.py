@@ -5,7 +5,7 @@ import zipfile
 import fusible
 import pytest
 import torch
-from fusible.archive import runs_code
+from fusible.archive import one_line, runs_code
 from fusible.cli import main
 from hostile_archives import MARK, RUNS, in_code, rewrite
 from torch import nn
@@ -29,13 +29,16 @@ def test_an_archive_whose_loading_runs_code_is_stopped_before_it(kind, archive, 
     rewrite(archive, bad, in_code(old, new))
     with zipfile.ZipFile(bad) as file:
         assert any(new in file.read(name) for name in file.namelist()), "the corpus no longer changes the code"
-    for arguments in (("lint", bad, "--isolated"), ("fuse", bad, "-o", here / "out.pt")):
+    for arguments in (("lint", bad, "--isolated"), ("fuse", bad, "-o", here / "out.pt"), ("bench", bad), ("bench", bad, "--fused", archive),
+                      ("bench", archive, "--fused", bad)):
         assert run(*arguments) == 2
         message = capsys.readouterr().err
         assert word in message and "--trust" in message and str(bad) in message and message.count("\n") == 1
     with pytest.raises(fusible.FusibleError, match="--trust"):
         fusible.load(bad)
-    assert run("doctor", bad) == 0 and word in capsys.readouterr().out
+    assert run("doctor", bad) == 0
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("runs on load")]
+    assert word in row
     assert not (here / MARK).exists() and not (here / "out.pt").exists()
 
 
@@ -46,6 +49,23 @@ def test_with_trust_it_runs(kind, archive, here):
     rewrite(archive, here / "bad.pt", in_code(old, new))
     fusible.load(here / "bad.pt", trust=True)
     assert (here / MARK).exists()
+
+
+def test_bench_runs_it_with_trust(archive, here):
+    old, new, _ = RUNS["default_argument"]
+    rewrite(archive, here / "bad.pt", in_code(old, new))
+    assert run("bench", archive, "--fused", here / "bad.pt", "--rounds", "1", "--input", "2,3,9,9", "--trust") == 0
+    assert (here / MARK).exists()
+
+
+def test_what_an_archive_calls_its_classes_does_not_reach_the_terminal(archive, here, capsys):
+    bad = here / "bad.pt"
+    rewrite(archive, bad, lambda name, data: data.replace(b"c__torch__.conftest\nSmall\n", b"c__torch__.torch.classes.nobody\nS\x1b[2J\n")
+            if name == "data.pkl" else data)
+    assert run("lint", bad, "--isolated") == 2 and run("doctor", bad) == 0
+    said = capsys.readouterr()
+    assert all(text.replace("\n", "").isprintable() for text in said) and "nobody.S [2J" in said.err and "nobody.S [2J" in said.out
+    assert one_line("left\u202eright\u2066\n") == "left right "
 
 
 def test_a_c_plus_plus_class_of_another_library_needs_trust(archive, here):

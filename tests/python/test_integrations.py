@@ -83,11 +83,12 @@ def test_assert_fused_trusts_an_archive_only_when_told(assert_fused, archive, tm
 @pytest.mark.parametrize("exit_code, passes", [(0, True), (1, False)])
 def test_the_cmake_function_makes_a_test_of_the_exit_code(tmp_path, exit_code, passes):
     (tmp_path / "lint.py").write_text(
-        f"import sys\nassert sys.argv[1:] == ['lint', 'a.pt', '--color', 'never', '--min-fused', '0.95'], sys.argv\nsys.exit({exit_code})\n"
+        f"import sys\nassert sys.argv[1:] == ['lint', '{tmp_path}/a.pt', '--color', 'never', '--min-fused', '0.95'], sys.argv\nsys.exit({exit_code})\n"
     )
     (tmp_path / "CMakeLists.txt").write_text(
         f"cmake_minimum_required(VERSION 3.25)\nproject(host NONE)\nenable_testing()\ninclude({ROOT}/cmake/FusibleLint.cmake)\n"
         f"set(FUSIBLE_COMMAND {sys.executable} {tmp_path}/lint.py)\nfusible_add_lint_test(model_is_fused a.pt --min-fused 0.95)\n"
+        f"fusible_add_lint_test(of_elsewhere {tmp_path}/a.pt --min-fused 0.95)\n"
     )
     subprocess.run(["cmake", "-S", tmp_path, "-B", tmp_path / "b"], check=True, capture_output=True)
     result = subprocess.run(["ctest", "--test-dir", tmp_path / "b", "--output-on-failure"], capture_output=True, text=True)

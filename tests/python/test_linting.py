@@ -90,8 +90,14 @@ def split_second_use(data, module_path):
         ("# fusible: ignore[FUS1] x", False),
         ("# fusible: ignore[FUS108,FUS303]", True),
         ("# fusible: ignore[FUS401]", True),
-        ("# fusible: ignore", False),
         ("#fusible:ignore[FUS108]", False),
+        ("# fusible: ignore[FUS108, ]", False),
+        ("# fusible: ignores nothing", False),
+        ("# fusible: ignore", True),
+        ("# fusible: ignore[]", True),
+        ("# fusible: ignore[fus108]", True),
+        ("# fusible: ignore FUS108", True),
+        ("# fusible: ignore[FUS108", True),
     ],
 )
 def test_unused_suppressions_are_reported(comment, unused):
@@ -171,12 +177,42 @@ def test_the_closest_settings_win_and_are_not_merged(tmp_path, monkeypatch):
         ("max-missed-bytes = 'much'", "10 MB"),
         ("output-format = 'xml'", "sarif"),
         ("= 3", "TOML"),
+        ("max-missed-bytes = 'foo'", "fusible.toml: max-missed-bytes: a size"),
+        ("select = ['FUS9999']", 'fusible.toml: select: the beginning of a code ("FUS2") was needed, found "FUS9999": `fusible rule` lists'),
+        ("ignore = ['']", 'fusible.toml: ignore: the beginning of a code ("FUS2") was needed, found ""'),
+        ("ignore = ['fus201']", 'found "fus201"'),
+        ("error = ['FUS2', 'second-use']", 'fusible.toml: error: the beginning of a code ("FUS2") was needed, found "second-use"'),
+        ("per-module-ignores = {'head.*' = ['FSU2']}", 'fusible.toml: per-module-ignores.head.*: the beginning of a code'),
     ],
 )
 def test_settings_that_cannot_be_used_give_2_and_a_sentence(tmp_path, text, words):
     (tmp_path / "fusible.toml").write_text(text + "\n")
     code, out, log = lint()
     assert code == 2 and out == "" and words in log and log.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (("--select", "FSU2"), '--select: the beginning of a code ("FUS2") was needed, found "FSU2": `fusible rule` lists the codes'),
+        (("--ignore", "FUS2,FUS9999"), '--ignore: the beginning of a code ("FUS2") was needed, found "FUS9999"'),
+        (("--error", "second-use"), "--error: the beginning of a code"),
+        (("--max-missed-bytes", "foo"), "--max-missed-bytes: a size such as \"10 MB\" was needed, found 'foo'"),
+    ],
+)
+def test_options_that_select_nothing_give_2_and_a_sentence(arguments, words):
+    code, out, log = lint(*arguments)
+    assert code == 2 and out == "" and words in log and log.count("\n") == 1
+
+
+def test_a_code_of_a_pattern_file_may_be_selected(tmp_path):
+    (tmp_path / "own.fus").write_text("rule own\n  match y = conv(x, w, b)\n  need constant(w) else OWN1\n  emit y = aten::relu(x)\n")
+    parser = argparse.ArgumentParser()
+    add_lint_arguments(parser)
+    parser.add_argument("--patterns", action="append")
+    arguments = ["--ignore", "OWN", "--patterns", "own.fus"]
+    assert run_lint(iter((REPORT,)), parser.parse_args(arguments), io.StringIO(), io.StringIO()) == 1
+    assert run_lint(iter((REPORT,)), parser.parse_args(arguments[:2]), io.StringIO(), io.StringIO()) == 2
 
 
 @pytest.mark.parametrize("text, key", [("[tool]\nfusible = 1", "tool.fusible"), ("tool = 1", "tool")])
@@ -244,7 +280,7 @@ def test_stale_entries_are_noted_and_budgets_do_not_profit_from_a_baseline():
     assert lint("--baseline", "base.json", "--min-fused", "0.95")[0] == 1
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"fusible-baseline": 2, "findings": []}', '{"fusible-baseline": 1, "findings": [{}]}'])
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"fusible-baseline": 3, "findings": []}', '{"fusible-baseline": 1, "findings": [{}]}'])
 def test_a_file_that_is_no_baseline_gives_2(tmp_path, text):
     (tmp_path / "base.json").write_text(text)
     with pytest.raises(baseline.BaselineError, match="baseline"):

@@ -47,13 +47,13 @@ def _fuse(arguments: argparse.Namespace, output: Path) -> Path:
 
 
 def _race(arguments: argparse.Namespace, fused: Path) -> int:
-    from fusible.archive import problem_of
+    from fusible.archive import refusal_of
     from fusible.cli.progress import progress
     from fusible.race import Runner, race
 
     for archive in (arguments.model, fused):
-        if problem := problem_of(archive):
-            raise ValueError(problem)
+        if refusal := refusal_of(archive, arguments.trust):
+            raise ValueError(refusal)
     inputs = arguments.input or []
     with Runner(arguments.model, inputs, threads=arguments.threads) as before, \
             Runner(fused, inputs, library=True, threads=arguments.threads) as after, progress("rounds") as show:

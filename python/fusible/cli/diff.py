@@ -4,7 +4,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fusible.cli.options import add_fusing, fusing
+from fusible.cli.options import add_fusing, fusing, refuse_overwriting
 from fusible.linting import add_output_arguments, style_of, write
 
 EXAMPLES = """examples:
@@ -34,6 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     from fusible.render import render_comparison
     from fusible.suppress import apply_comments
 
+    refuse_overwriting("--output", arguments.output, [arguments.old, arguments.new, *(arguments.patterns or [])])
     style = style_of(arguments, sys.stdout)
     old, new = (apply_comments(_report(path, arguments), style.resolve) for path in (arguments.old, arguments.new))
     comparison = compare(old, new)

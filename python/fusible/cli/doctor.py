@@ -71,7 +71,7 @@ def openmp_runtimes() -> list[str]:
 
 
 def of_model(path: Path) -> Iterator[tuple[str, str]]:
-    from fusible.archive import Contents, problem_of, runs_code, told
+    from fusible.archive import Contents, one_line, problem_of, runs_code, told
 
     if problem := problem_of(path):
         raise ValueError(problem)
@@ -87,9 +87,10 @@ def of_model(path: Path) -> Iterator[tuple[str, str]]:
     if any(device.startswith("cuda") for device in contents.devices):
         yield "note", "saved on CUDA: fusible maps it to the CPU; a plain torch.jit.load on a CPU build needs map_location"
     yield "debug info", "whole: findings name file and line" if contents.debug_files else "none: findings name modules, not lines (stripped at save)"
-    yield "runs on load", ", ".join(contents.setstate) or "nothing"
-    if code := runs_code(path):
-        yield "note", f"loading it runs {code}: lint and fuse stop at that without --trust"
+    code = runs_code(path)
+    yield "runs on load", one_line(", ".join([*contents.setstate, *filter(None, [code])])) or "nothing"
+    if code:
+        yield "note", f"loading it runs {code}: lint, fuse and bench stop at that without --trust"
 
 
 def _cpu_name() -> str:

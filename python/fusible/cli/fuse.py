@@ -3,10 +3,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from pathlib import Path
 
-from fusible.cli.options import add_fusing, add_selection, fusing, selection
+from fusible.cli.options import add_fusing, add_selection, fusing, repeated, selection
 
 EXAMPLES = """examples:
   fusible fuse model.pt -o fused.pt
@@ -34,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.tune and not arguments.input:
         raise ValueError("--tune: an input to measure with was needed, found none: add --input SHAPE[:DTYPE] for each argument of forward (--input 1,3,224,224)")
     import fusible
-    from fusible.archive import extra_files, told
+    from fusible.archive import extra_files, one_line, told
     from fusible.cli.progress import progress
     from fusible.saving import write_archive
 
@@ -44,18 +45,20 @@ def run(arguments: argparse.Namespace) -> int:
         fused = fusible.fuse(module, verify=False if arguments.no_verify else None, tune=arguments.tune, progress=show, **options)
     extra = extra_files(arguments.model)
     summary = sys.stderr if _is_stdout(output) else sys.stdout  # asked before the file is replaced
-    size = write_archive(fused, output, _extra_files=extra) / 2**20
-    report = fusible.report(fused)
+    report = fusible.report(fused)  # before the file is there: what can fail or take its time comes first
     counts = report.counts
+    size = write_archive(fused, output, _extra_files=extra) / 2**20
     print(f"{told(output)}: {counts['fused']} of {counts['candidates']} fused, {counts['declined']} declined, {counts['suppressed']} suppressed ({size:.1f} MB)",
           file=summary)
     if report.tuning:
         print(report.tuning, file=summary)
     for diagnostic in report.diagnostics:
         if diagnostic.code == "FUS004":
-            print(f"not verified: {diagnostic.found}", file=sys.stderr)
+            print(f"not verified: {one_line(diagnostic.found)}", file=sys.stderr)
+        if diagnostic.code == "FUS006":
+            print(f"note: {diagnostic.message}", file=sys.stderr)
     if counts["declined"]:
-        print(f"why not: fusible lint {arguments.model}", file=sys.stderr)
+        print(f"why not: fusible lint {shlex.quote(told(arguments.model))}{repeated(arguments)}", file=sys.stderr)
     return 0
 
 

@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 from threading import Event
 
-from fusible.cli.options import add_fusing, fusing
+from fusible.archive import one_line, told
+from fusible.cli.options import add_fusing, fusing, refuse_overwriting
 from fusible.linting import Unusable, add_lint_arguments, run_lint
 from fusible.model_files import SUFFIXES, model_files
 
@@ -43,7 +44,13 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--jobs: at least 1 was needed, found {arguments.jobs}")
     if arguments.sample and (arguments.jobs or 1) > 1:
         raise ValueError(f"--jobs: 1 was needed with --sample, which measures, found {arguments.jobs}")
+    if arguments.sample and not arguments.input:
+        raise ValueError("--sample: shapes to measure with were needed, found none: "
+                         "add --input SHAPE[:DTYPE] for each argument of forward (--input 1,3,224,224)")
     files = model_files(arguments.models)
+    read = [*files.models, *(arguments.patterns or []), *filter(None, [arguments.config])]
+    refuse_overwriting("--output", arguments.output, [*read, *filter(None, [arguments.baseline])])
+    refuse_overwriting("--write-baseline", arguments.write_baseline, read)
     if files.others:
         shown = ", ".join(map(str, files.others[:3])) + (", ..." if len(files.others) > 3 else "")
         print(f"note: {len(files.others)} of {len(files.others) + len(files.models)} files hold no TorchScript and are left out: {shown}", file=sys.stderr)
@@ -85,4 +92,10 @@ def _lint(model: Path, show: Callable[[str, float], None] | None, arguments: arg
     try:
         return fusible.lint(model, progress=show, sample=arguments.sample, trust=arguments.trust, **options)
     except fusible.FusibleError as error:
-        return Unusable(str(model), str(error))
+        said = one_line(error)
+        return Unusable(str(model), said if told(model) in said else f"{told(model)}: {said}")
+    except RuntimeError as error:
+        if not arguments.sample:
+            raise
+        reason = one_line(str(error).strip().rpartition("\n")[2])  # the interpreter's own come first
+        return Unusable(str(model), f"{told(model)}: inputs that the model takes were needed to measure with, on those of --input it raises: {reason}")

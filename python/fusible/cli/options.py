@@ -2,8 +2,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 INPUT_HELP = "an example input, once per argument of forward: 1,3,224,224 (float32, random) or 1,16:int64; verifies and times with it"
@@ -15,7 +18,7 @@ def add_fusing(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--input", action="append", metavar="SHAPE[:DTYPE]", help=INPUT_HELP)
     group.add_argument("--method", action="append", metavar="NAME", dest="methods", help="method to treat (default: forward and the exported ones)")
     group.add_argument("--target", choices=("cpu", "aten"), default="cpu", help="cpu: fusible's operators; aten: stock operators only")
-    group.add_argument("--strict", action="store_true", help="only exact rewrites: no weight folds")
+    group.add_argument("--strict", action="store_true", help="fold no weights; sums may be added in another order (with --target aten: the same bits)")
     group.add_argument("--patterns", action="append", metavar="FILE", help="a further pattern file")
     group.add_argument("--trust", action="store_true", help="load archives whose loading runs code of their own (fusible doctor names it)")
 
@@ -33,11 +36,39 @@ def selection(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def fusing(arguments: argparse.Namespace) -> dict[str, Any]:
     """Keyword arguments of fusible.fuse and fusible.lint."""
-    from pathlib import Path
-
     return {"methods": arguments.methods, "target": arguments.target, "strict": arguments.strict,
-            "patterns": [Path(file) for file in arguments.patterns or []],
+            "patterns": [_readable(Path(file)) for file in arguments.patterns or []],
             "example_inputs": example_inputs(arguments.input)}
+
+
+def _readable(pattern_file: Path) -> Path:
+    """Read here once: each model that is linted would say again what is wrong with it."""
+    import fusible
+    import torch
+
+    fusible.lint(torch.jit.CompilationUnit("def nothing(x):\n  return x\n").nothing, patterns=[pattern_file])
+    return pattern_file
+
+
+def repeated(arguments: argparse.Namespace) -> str:
+    """Those options of `add_fusing`, as they are typed, that decide what is fused; each with a space before it."""
+    words = []
+    for option, given in (("--method", arguments.methods), ("--patterns", arguments.patterns)):
+        words += [word for value in given or [] for word in (option, value)]
+    words += ["--target", arguments.target] if arguments.target != "cpu" else []
+    words += [f"--{name}" for name in ("strict", "trust") if getattr(arguments, name)]
+    return "".join(f" {shlex.quote(word)}" for word in words)
+
+
+def refuse_overwriting(option: str, output: Path | None, inputs: Iterable[Path | str]) -> None:
+    """Raises ValueError when what `option` names is one of the files that are read, under whatever name."""
+    for path in inputs if output is not None else ():
+        try:
+            same = os.path.samefile(output, path)
+        except OSError:  # one of them is not there
+            continue
+        if same:
+            raise ValueError(f"{option}: a file that is not read was needed, found {output}, which is the input {path}: write to another file")
 
 
 def example_inputs(texts: Sequence[str] | None, seed: int = 0) -> tuple[Any, ...] | None:

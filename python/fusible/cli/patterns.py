@@ -6,7 +6,7 @@ from pathlib import Path
 
 EXAMPLES = """examples:
   fusible patterns
-  fusible patterns conv > my_conv.fus
+  fusible patterns silu          what a pattern file looks like; a copy needs a name of its own
 """
 FILES = Path(__file__).parent.parent / "share" / "patterns"
 

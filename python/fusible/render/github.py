@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fusible.comparison import STOPPED, Comparison
 from fusible.render import summary
 from fusible.render.style import Style, active, annotated, sentence
-from fusible.report import Diagnostic, Report
+from fusible.report import Diagnostic, Report, Unusable
 
 COMMAND = {"note": "notice", "warning": "warning", "error": "error"}
 
@@ -26,12 +26,10 @@ def _command(command: str, title: str, diagnostic: Diagnostic, text: str, report
     return f"::{command} title={_property(title)},file={_property(path)}{where}::{_data(text)}\n"
 
 
-def render(reports: Sequence[Report], style: Style) -> str:
-    return "".join(
-        _command(COMMAND[d.severity], f"fusible {d.code} {d.name}", d, sentence(d), report, style)
-        for report in reports
-        for d in active(report)
-    )
+def render(reports: Sequence[Report], style: Style, unusable: Sequence[Unusable]) -> str:
+    found = [_command(COMMAND[d.severity], f"fusible {d.code} {d.name}", d, sentence(d), report, style) for report in reports for d in active(report)]
+    failed = [f"::error title=fusible%3A not linted,file={_property(style.model_uri(m))}::{_data(m.message)}\n" for m in unusable]
+    return "".join(found + failed)
 
 
 def render_comparison(comparison: Comparison, style: Style) -> str:

@@ -1,4 +1,4 @@
-"""The report itself (docs/report-schema.md): one object for one model, a list for several."""
+"""The report itself (docs/report-schema.md): one object for one model, a list where several were asked for."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from fusible.render.style import Style
 from fusible.report import Report
 
 
-def render(reports: Sequence[Report], style: Style) -> str:
+def render(reports: Sequence[Report], style: Style, several: bool) -> str:
     objects = [report.to_dict() for report in reports]
-    return dumps(objects[0] if len(objects) == 1 else objects, indent=2) + "\n"
+    return dumps(objects[0] if len(objects) == 1 and not several else objects, indent=2) + "\n"
 
 
 def _change(change: Change) -> dict[str, Any]:

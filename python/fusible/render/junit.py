@@ -1,4 +1,4 @@
-"""JUnit XML: a suite per model, a test case per candidate, so that what is fused counts as passed."""
+"""JUnit XML: a suite per model, a test case per candidate, so that what is fused counts as passed. A model that could not be linted is an error."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from xml.etree import ElementTree as xml
 
 from fusible.render.style import RANK, Style, active, named, sentence
-from fusible.report import Report
+from fusible.report import Report, Unusable
 
 NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
@@ -40,9 +40,20 @@ def _suite(parent: xml.Element, report: Report) -> None:
     suite.set("skipped", str(skipped))
 
 
-def render(reports: Sequence[Report], style: Style) -> str:
+def _unusable(parent: xml.Element, model: Unusable) -> None:
+    """A suite whose one case is an error: what could not be linted has not passed."""
+    name = _clean(model.model)
+    suite = xml.SubElement(parent, "testsuite", name=name, tests="1", errors="1", failures="0", skipped="0")
+    case = xml.SubElement(suite, "testcase", classname=name, name="is linted")
+    error = xml.SubElement(case, "error", type="unusable", message=_clean(model.message))
+    error.text = _clean(model.message)
+
+
+def render(reports: Sequence[Report], style: Style, unusable: Sequence[Unusable]) -> str:
     root = xml.Element("testsuites", name="fusible")
     for report in reports:
         _suite(root, report)
+    for model in unusable:
+        _unusable(root, model)
     xml.indent(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + xml.tostring(root, encoding="unicode") + "\n"

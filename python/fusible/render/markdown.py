@@ -8,14 +8,14 @@ from fusible.comparison import Comparison
 from fusible.render import summary
 from fusible.render.benefit import short
 from fusible.render.style import Style, active, annotated, named
-from fusible.report import Report
+from fusible.report import Report, Unusable
 
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
 
 
-def render(reports: Sequence[Report], style: Style) -> str:
+def render(reports: Sequence[Report], style: Style, unusable: Sequence[Unusable]) -> str:
     lines = ["| model | candidates | fused | declined | suppressed | share |", "|---|---:|---:|---:|---:|---:|"]
     for r in reports:
         c = r.counts
@@ -23,6 +23,7 @@ def render(reports: Sequence[Report], style: Style) -> str:
             f"| {_cell(r.model or 'model')} | {c['candidates']} | {c['fused']} | {c['declined']} | {c['suppressed']} "
             f"| {r.fused_share:.1%} |"
         )
+    lines += [f"| {_cell(m.model)} | not linted: {_cell(m.message)} | | | | |" for m in unusable]
     if any(active(r) for r in reports):
         lines += ["", "| | finding | module | place | sites | would save per call |", "|---|---|---|---|---:|---|"]
     for report in reports:

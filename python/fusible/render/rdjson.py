@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from fusible.render.style import Style, active, annotated, sentence
-from fusible.report import Report
+from fusible.report import Report, Unusable
 
 SEVERITY = {"note": "INFO", "warning": "WARNING", "error": "ERROR"}
 
 
-def render(reports: Sequence[Report], style: Style) -> str:
+def render(reports: Sequence[Report], style: Style, unusable: Sequence[Unusable]) -> str:
     diagnostics = []
     for report in reports:
         for d in active(report):
@@ -25,4 +25,5 @@ def render(reports: Sequence[Report], style: Style) -> str:
             diagnostics.append(
                 {"message": f"{d.name}: {sentence(d)}", "location": location, "severity": SEVERITY[d.severity], "code": {"value": d.code}}
             )
+    diagnostics += [{"message": f"not linted: {m.message}", "location": {"path": style.model_uri(m)}, "severity": "ERROR"} for m in unusable]
     return json.dumps({"source": {"name": "fusible"}, "severity": "WARNING", "diagnostics": diagnostics}, indent=2) + "\n"

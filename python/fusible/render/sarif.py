@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from fusible.render.style import Style, annotated, named, sentence
-from fusible.report import Diagnostic, Location, Report, Site
+from fusible.report import Diagnostic, Location, Report, Site, Unusable
 from fusible.rules import Rule, all_rules
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -80,10 +80,16 @@ def _result(diagnostic: Diagnostic, report: Report, style: Style, index: dict[st
     return result
 
 
-def render(reports: Sequence[Report], style: Style) -> str:
+def _notification(model: Unusable, style: Style) -> dict[str, Any]:
+    return {"level": "error", "message": {"text": model.message}, "locations": [{"physicalLocation": _physical(style.model_uri(model), None)}]}
+
+
+def render(reports: Sequence[Report], style: Style, unusable: Sequence[Unusable]) -> str:
     rules = list(all_rules().values())
     index = {rule.code: i for i, rule in enumerate(rules)}
     results = [_result(d, report, style, index) for report in reports for d in report.diagnostics]
     driver = {"name": "fusible", "version": next((r.version for r in reports), ""), "rules": [_rule(r) for r in rules]}
     run = {"tool": {"driver": driver}, "results": results, "columnKind": "unicodeCodePoints"}
+    if unusable:
+        run["invocations"] = [{"executionSuccessful": False, "toolExecutionNotifications": [_notification(model, style) for model in unusable]}]
     return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2) + "\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from fusible.render.benefit import told
-from fusible.report import Diagnostic, Location, Report, Site
+from fusible.report import Diagnostic, Location, Report, Site, Unusable
 
 ANSI = {"bold": "1", "dim": "2", "red": "31;1", "yellow": "33;1", "blue": "34;1", "green": "32;1"}
 SEVERITY_COLOUR = {"error": "red", "warning": "yellow", "note": "blue"}
@@ -59,7 +59,7 @@ class Style:
         except ValueError:
             return None
 
-    def model_uri(self, report: Report) -> str:
+    def model_uri(self, report: Report | Unusable) -> str:
         return self.relative(report.model) or Path(report.model).as_posix() if report.model else "model"
 
 
@@ -74,7 +74,8 @@ def for_stream(stream: TextIO, colour: str = "auto", **given: object) -> Style:
     return Style(colour=on, hyperlinks=terminal and on and os.environ.get("TERM") != "dumb", **given)  # type: ignore[arg-type]
 
 
-CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f]")
+# Of what is no control character: those that turn the direction of a line around, and those that end one.
+CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def printable(report: Report) -> Report:
