@@ -364,7 +364,7 @@ Fused copied(const Module& module, Report stored, const Options& options) {
   const auto is_ours = [](const Verdict& verdict) { return verdict.emitted.rfind("fusible::", 0) == 0; };
   if (options.target == "aten" && std::any_of(stored.verdicts.begin(), stored.verdicts.end(), is_ours))
     throw Error("target=\"aten\": the original module was needed, found one that was fused for target=\"cpu\": fuse the original with target=\"aten\"");
-  add_already_fused(stored);
+  add_already_fused(stored, options);
   Fused fused{copy_with_its_parameters(module), std::move(stored)};
   set_report(fused.module, fused.report.to_json());
   return fused;
@@ -374,7 +374,7 @@ Fused copied(const Module& module, Report stored, const Options& options) {
 
 Report lint(const Module& module, const Options& options) {
   if (auto stored = report(module)) {
-    add_already_fused(*stored);
+    add_already_fused(*stored, options);
     return *stored;
   }
   Stopwatch clock(options);

@@ -56,7 +56,8 @@ void add_verify_notes(Report& report, const std::string& unverifiable, const std
   }
 }
 
-void add_already_fused(Report& report) {
+void add_already_fused(Report& report, const Options& options) {
+  if (!options.model_path.empty()) report.model = options.model_path;  // the file at hand, not the one that was fused
   for (const auto& diagnostic : report.diagnostics)
     if (diagnostic.code == codes::already_fused.id) return;
   report.diagnostics.push_back(module_note(codes::already_fused, "the module was made by fuse already: it is left as it is, whatever the options, and this is the report of that fuse",

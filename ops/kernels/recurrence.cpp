@@ -186,17 +186,18 @@ class Walk {
   at::Tensor sums_;
 };
 
+std::int64_t products_of_step(const PackedRecurrence& one, const Sequence& sequence) { return sequence.batch * one.row_floats() * one.hidden(); }
+
 void run_steps(const std::vector<PackedRecurrence>& directions, const Sequence& sequence) {
   const auto count = static_cast<std::int64_t>(directions.size());
   const PackedRecurrence& one = directions[0];
   std::vector<Walk> walks;
   for (std::int64_t d = 0; d < count; ++d) walks.emplace_back(directions[d], sequence, d, count);
   const std::int64_t chunk = std::clamp<std::int64_t>(kSums / (sequence.batch * one.row_floats()), 1, sequence.steps);
-  const std::int64_t work = sequence.batch * one.row_floats() * one.hidden();
   for (std::int64_t begin = 0; begin < sequence.steps; begin += chunk) {
     const std::int64_t end = std::min(sequence.steps, begin + chunk);
     for (Walk& walk : walks) walk.project(begin, end - begin, one.inputs());
-    if (work < kWorthThreads) {  // each direction by itself
+    if (products_of_step(one, sequence) < kWorthThreads) {  // each direction by itself
       for_each_task(count, [&](std::int64_t d) {
         for (std::int64_t i = begin; i < end; ++i) {
           for (std::int64_t block = 0; block < one.blocks(); ++block) walks[d].step_block(i, block);
@@ -218,6 +219,7 @@ void run_steps(const std::vector<PackedRecurrence>& directions, const Sequence& 
 
 // A step takes some microseconds, as long as a parallel region of its own.
 void run_layer(const std::vector<PackedRecurrence>& directions, const Sequence& sequence) {
+  if (products_of_step(directions[0], sequence) < kWorthThreads) return run_steps(directions, sequence);
   with_team([&] { run_steps(directions, sequence); });
 }
 

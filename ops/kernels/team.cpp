@@ -9,6 +9,7 @@ namespace fusible::kernels {
 namespace {
 
 thread_local Team* team_of_this_thread = nullptr;
+thread_local std::int64_t teams = 0;
 
 // Some 80 us with a core of its own; then a thread that has none gets its turn.
 void wait_a_little(std::int64_t& spins) {
@@ -33,6 +34,8 @@ class Leads {
 }  // namespace
 
 Team* leading() { return team_of_this_thread; }
+
+std::int64_t teams_led() { return teams; }
 
 void Team::call(std::int64_t i) noexcept {
   try {
@@ -97,6 +100,7 @@ void Team::stand_by(std::int64_t own) {
 void with_team(c10::function_ref<void()> work) {
   const std::int64_t threads = std::min<std::int64_t>(at::get_num_threads(), Team::kMostThreads);
   if (threads <= 1 || at::in_parallel_region()) return work();
+  ++teams;
   Team team(threads);
   std::exception_ptr error;
 #pragma omp parallel num_threads(static_cast<int>(threads))

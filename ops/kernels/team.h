@@ -68,6 +68,9 @@ FUSIBLE_API Team* leading();
 // Within a team, a task, or another parallel region: just `work`.
 FUSIBLE_API void with_team(c10::function_ref<void()> work);
 
+// How many teams the calling thread has led. Each costs a parallel region: with one loop of threads or none, a team for all loops saves nothing.
+FUSIBLE_API std::int64_t teams_led();
+
 // task(i) for each i in [0, tasks), on the team at hand or one of its own; one after the other within a task or another parallel region.
 template <typename Task>
 void for_each_task(std::int64_t tasks, const Task& task, Order order = Order::forth) {

@@ -156,6 +156,7 @@ std::shared_ptr<const Plan> Plan::make(const Region& region, const std::vector<a
   join_elementwise(region.inputs(), reads, plan->slots_, plan->steps_, plan->runs_at_);
   join_lines(reads, plan->slots_, plan->steps_, plan->runs_at_);
   plan->place();
+  plan->find_stretches();
   return plan;
 }
 
@@ -204,28 +205,37 @@ std::vector<at::Tensor> Plan::run(at::TensorList inputs) const {
                                      : at::empty_strided(output.sizes, output.strides, at::TensorOptions(output.dtype)));
   const Arena arena(bytes_);
   Frame frame(*this, inputs, arena.data(), results);
-  Trial* const trial = Trial::current();
-  size_t i = 0;
-  const auto run_while = [&](bool own_threads) {
-    for (; i < steps_.size() && (!steps_[i] || steps_[i]->has_own_threads() == own_threads); ++i) {
-      if (steps_[i] && trial) trial->watch(steps_[i]->contractions(), [&] { steps_[i]->run(frame); });
-      else if (steps_[i]) steps_[i]->run(frame);
-      for (std::int64_t r : dying_[i]) frame.drop(r);
+  for (const Stretch& stretch : stretches_) {
+    if (stretch.own_threads) {
+      run_steps(stretch, frame);
+    } else if (stretch.loops > 1) {
+      kernels::with_team([&] { run_steps(stretch, frame); });
+    } else {
+      const std::int64_t before = kernels::teams_led();
+      run_steps(stretch, frame);
+      stretch.loops = kernels::teams_led() - before;
     }
-  };
-  while (true) {
-    run_while(true);
-    kernels::with_team([&] {
-      run_while(false);
-      if (i == steps_.size()) finish(frame, results);
-    });
-    if (i == steps_.size()) return results;
+  }
+  for (size_t o = 0; o < outputs_.size(); ++o)
+    if (!outputs_[o].integer && slots_[outputs_[o].reg].output != static_cast<std::int64_t>(o)) copy_across(results[o], frame.tensor(outputs_[o].reg));
+  return results;
+}
+
+void Plan::find_stretches() {
+  for (size_t i = 0; i < steps_.size(); ++i) {
+    const bool own = steps_[i] ? steps_[i]->has_own_threads() : !stretches_.empty() && stretches_.back().own_threads;
+    if (stretches_.empty() || stretches_.back().own_threads != own) stretches_.emplace_back(i, own);
+    stretches_.back().end = i + 1;
   }
 }
 
-void Plan::finish(Frame& frame, std::vector<at::Tensor>& results) const {
-  for (size_t o = 0; o < outputs_.size(); ++o)
-    if (!outputs_[o].integer && slots_[outputs_[o].reg].output != static_cast<std::int64_t>(o)) copy_across(results[o], frame.tensor(outputs_[o].reg));
+void Plan::run_steps(const Stretch& stretch, Frame& frame) const {
+  Trial* const trial = Trial::current();
+  for (size_t i = stretch.begin; i < stretch.end; ++i) {
+    if (steps_[i] && trial) trial->watch(steps_[i]->contractions(), [&] { steps_[i]->run(frame); });
+    else if (steps_[i]) steps_[i]->run(frame);
+    for (std::int64_t r : dying_[i]) frame.drop(r);
+  }
 }
 
 std::vector<std::string> Plan::explain() const {

@@ -3,6 +3,8 @@
 // A region's execution for one signature of inputs: steps over an arena, addresses settled by liveness. Steps compute in float32. Where all registers
 // are bfloat16, inputs are widened, which rounds nothing, and results are rounded where they leave the region, instead of after each operator.
 
+#include <atomic>
+#include <deque>
 #include <memory>
 #include <vector>
 
@@ -79,8 +81,16 @@ class Plan {
     at::ScalarType dtype;
     std::optional<std::int64_t> integer;
   };
+  // Steps [begin, end), which all meet the threads in the same way.
+  struct Stretch {
+    Stretch(size_t first, bool own) : begin(first), end(first), own_threads(own) {}
+    size_t begin, end;
+    bool own_threads;
+    mutable std::atomic<std::int64_t> loops{0};  // of its steps, that met the threads one by one when it last ran so
+  };
   void place();
-  void finish(Frame& frame, std::vector<at::Tensor>& results) const;
+  void find_stretches();
+  void run_steps(const Stretch& stretch, Frame& frame) const;
   bool is_narrow() const { return dtype_ == at::kBFloat16; }
 
   at::ScalarType dtype_ = at::kFloat;  // of registers outside of the plan, where they are all of one
@@ -90,6 +100,7 @@ class Plan {
   std::vector<std::int64_t> runs_at_;             // the step that runs each instruction
   std::vector<std::vector<std::int64_t>> dying_;  // tensors of their own that no later step reads
   std::vector<Output> outputs_;
+  std::deque<Stretch> stretches_;
   size_t bytes_ = 0;
 };
 

@@ -196,6 +196,13 @@ def test_lint_reads_the_archives_of_a_folder_in_one_order_and_names_what_it_leav
     assert stderr.startswith("note: 2 of 4 files hold no TorchScript") and "checkpoint.pth" in stderr and "notes.ts" in stderr
 
 
+def test_lint_of_fused_archives_names_each_by_its_file(archive, tmp_path, capsys):
+    for name in ("one.pt", "other.pt"):
+        run(capsys, "fuse", archive, "-o", tmp_path / name)
+    _, stdout, _ = run(capsys, "lint", tmp_path / "one.pt", tmp_path / "other.pt", "--isolated", "--output-format", "json")
+    assert models_of(stdout) == ["one.pt", "other.pt"]
+
+
 def test_lint_of_a_folder_waits_for_no_pipe(folder):
     os.mkfifo(folder / "pipe.pt")
     assert model_files([folder]).others == (folder / "checkpoint.pth", folder / "notes.ts", folder / "pipe.pt")
