@@ -2,6 +2,7 @@
 
 #include <omp.h>
 
+#include <chrono>
 #include <thread>
 #include <utility>
 
@@ -11,13 +12,23 @@ namespace {
 thread_local Team* team_of_this_thread = nullptr;
 thread_local std::int64_t teams = 0;
 
-// Some 80 us with a core of its own; then a thread that has none gets its turn.
+using Clock = std::chrono::steady_clock;
+thread_local Clock::time_point alone_until;
+
+constexpr std::int64_t kSpins = 4096;  // some 80 us with a core of its own; then a thread that has none gets its turn
+
 void wait_a_little(std::int64_t& spins) {
-  constexpr std::int64_t kSpins = 4096;
   if (++spins > kSpins) return std::this_thread::yield();
 #ifdef __x86_64__
   __builtin_ia32_pause();
 #endif
+}
+
+// After a wait that no work explains: the longest that a task may take is about what the caller's own took.
+void heed(Clock::duration waited, Clock::duration worked) {
+  constexpr auto kShort = std::chrono::microseconds(200);
+  constexpr int kExplained = 4, kTimesAlone = 16;  // so that waiting takes a sixteenth of the time at most
+  if (waited > kShort && waited > kExplained * worked) alone_until = Clock::now() + kTimesAlone * waited;
 }
 
 // Leads `team` until it ends; null: is in a task.
@@ -64,6 +75,12 @@ std::int64_t Team::take_all(std::int64_t own, std::int64_t loop) {
 }
 
 void Team::run_erased(std::int64_t tasks, Call call, const void* task, Order order) {
+  const auto start = Clock::now();
+  if (start < alone_until) {
+    const Leads in_a_task(nullptr);
+    for (std::int64_t i = 0; i < tasks; ++i) call(task, order == Order::back ? tasks - 1 - i : i);
+    return;
+  }
   const std::int64_t loop = loop_.load(std::memory_order_relaxed) + 1;
   call_ = call;
   task_ = task;
@@ -80,7 +97,12 @@ void Team::run_erased(std::int64_t tasks, Call call, const void* task, Order ord
     const Leads in_a_task(nullptr);
     done = take_all(0, loop);
   }
-  while (finished_.load(std::memory_order_acquire) + done != tasks) wait_a_little(spins);
+  Clock::time_point waiting;
+  while (finished_.load(std::memory_order_acquire) + done != tasks) {
+    wait_a_little(spins);
+    if (spins == kSpins) waiting = Clock::now();
+  }
+  if (spins >= kSpins) heed(Clock::now() - waiting, waiting - start);
   if (failed_.exchange(false)) std::rethrow_exception(std::exchange(error_, nullptr));
 }
 
@@ -99,10 +121,11 @@ void Team::stand_by(std::int64_t own) {
 
 void with_team(c10::function_ref<void()> work) {
   const std::int64_t threads = std::min<std::int64_t>(at::get_num_threads(), Team::kMostThreads);
-  if (threads <= 1 || at::in_parallel_region()) return work();
+  if (threads <= 1 || at::in_parallel_region() || Clock::now() < alone_until) return work();
   ++teams;
   Team team(threads);
   std::exception_ptr error;
+  Clock::time_point ended;
 #pragma omp parallel num_threads(static_cast<int>(threads))
   if (const int own = omp_get_thread_num()) {
     team.stand_by(own);
@@ -114,7 +137,9 @@ void with_team(c10::function_ref<void()> work) {
       error = std::current_exception();
     }
     team.end();
+    ended = Clock::now();
   }
+  heed(Clock::now() - ended, {});
   if (error) std::rethrow_exception(error);
 }
 

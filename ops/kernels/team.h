@@ -26,7 +26,7 @@ class FUSIBLE_API Team {
 
   explicit Team(std::int64_t threads) : threads_(std::min(threads, kMostThreads)) {}
 
-  // By the one that leads: task(i) for each i in [0, tasks), once. Throws what a task threw, when all are done.
+  // By the one that leads: task(i) for each i in [0, tasks), once. Throws what a task threw, when none runs any more.
   template <typename Task>
   void run(std::int64_t tasks, const Task& task, Order order = Order::forth) {
     run_erased(tasks, [](const void* erased, std::int64_t i) { (*static_cast<const Task*>(erased))(i); }, &task, order);
@@ -65,7 +65,8 @@ class FUSIBLE_API Team {
 FUSIBLE_API Team* leading();
 
 // `work` on the calling thread, with a team of at::get_num_threads() that its loops meet; ATen's own loops run on the calling thread alone meanwhile.
-// Within a team, a task, or another parallel region: just `work`.
+// Just `work` within a team, a task, or another parallel region, and for a while after a thread has kept the caller waiting: a thread whose core another
+// process has holds up more than it does.
 FUSIBLE_API void with_team(c10::function_ref<void()> work);
 
 // How many teams the calling thread has led. Each costs a parallel region: with one loop of threads or none, a team for all loops saves nothing.
@@ -74,11 +75,11 @@ FUSIBLE_API std::int64_t teams_led();
 // task(i) for each i in [0, tasks), on the team at hand or one of its own; one after the other within a task or another parallel region.
 template <typename Task>
 void for_each_task(std::int64_t tasks, const Task& task, Order order = Order::forth) {
-  if (tasks > 1 && at::get_num_threads() > 1) {
+  const auto meet = [&] {
     if (Team* const team = leading()) return team->run(tasks, task, order);
-    if (!at::in_parallel_region()) return with_team([&] { leading()->run(tasks, task, order); });
-  }
-  for (std::int64_t i = 0; i < tasks; ++i) task(order == Order::back ? tasks - 1 - i : i);
+    for (std::int64_t i = 0; i < tasks; ++i) task(order == Order::back ? tasks - 1 - i : i);
+  };
+  tasks > 1 && !leading() ? with_team(meet) : meet();
 }
 
 // work(begin, end) on pieces of [0, count), of at least `grain`: what at::parallel_for does.

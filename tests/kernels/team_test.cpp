@@ -37,6 +37,11 @@ void with_threads(Team& team, std::int64_t threads, const Lead& lead) {
   for (auto& other : others) other.join();
 }
 
+template <typename Body>
+void on_a_thread_that_never_waited(const Body& body) {
+  std::thread(body).join();
+}
+
 TEST(Team, RunsEachTaskOnceBetweenTheLoopBeforeAndTheNext) {
   for (const std::int64_t tasks : {1, 3, 16, 61}) {
     Team alone(1), team(4);
@@ -75,36 +80,67 @@ TEST(Team, DoesTheWorkOfAThreadThatIsAway) {
   });
 }
 
-TEST(Team, ThrowsWhatATaskThrewWhenAllAreDone) {
+// It holds up one loop, and is asked again after 16 times as long: here 320 ms, longer than the rest takes.
+TEST(Team, DoesNotWaitTwiceInARowForAThreadThatIsAway) {
   Team team(2);
   with_threads(team, 2, [&] {
-    std::atomic<std::int64_t> done{0};
-    const auto task = [&](std::int64_t i) {
-      ++done;
-      if (i % 5 == 3) throw std::runtime_error("no memory");
+    const auto leader = std::this_thread::get_id();
+    std::atomic<std::int64_t> others{0};
+    const auto loop = [&] {
+      team.run(4, [&](std::int64_t) {
+        const bool leads = std::this_thread::get_id() == leader;
+        others += !leads;
+        std::this_thread::sleep_for(leads ? std::chrono::microseconds(50) : std::chrono::microseconds(20000));
+      });
     };
-    EXPECT_THROW(team.run(20, task), std::runtime_error);
-    EXPECT_EQ(done, 20);
-    team.run(2, task);  // and is as it was
-    EXPECT_EQ(done, 22);
+    while (!others) loop();
+    for (int i = 0; i < 20; ++i) loop();
+    EXPECT_LE(others, 10);  // of 20 and more, were it waited for each time
+    std::this_thread::sleep_for(std::chrono::milliseconds(700));
+    const auto start = std::chrono::steady_clock::now();
+    others = 0;
+    while (!others && std::chrono::steady_clock::now() - start < std::chrono::seconds(5)) loop();
+    EXPECT_GE(others, 1);
+  });
+}
+
+TEST(Team, ThrowsWhatATaskThrewWhenNoneRunsAnyMore) {
+  on_a_thread_that_never_waited([] {
+    Team team(2);
+    with_threads(team, 2, [&] {
+      std::atomic<std::int64_t> running{0}, done{0};
+      const auto task = [&](std::int64_t i) {
+        ++running;
+        std::this_thread::sleep_for(std::chrono::microseconds(100));
+        ++done, --running;
+        if (i % 5 == 3) throw std::runtime_error("no memory");
+      };
+      EXPECT_THROW(team.run(20, task), std::runtime_error);
+      EXPECT_EQ(running, 0);
+      done = 0;
+      team.run(2, task);  // and is as it was
+      EXPECT_EQ(done, 2);
+    });
   });
 }
 
 TEST(Team, IsOneForAllLoopsWithinIt) {
-  std::atomic<std::int64_t> nested{0};
-  with_team([&] {
-    Team* const team = leading();
-    EXPECT_EQ(team != nullptr, at::get_num_threads() > 1);
-    with_team([&] { EXPECT_EQ(leading(), team); });
-    for_each_task(8, [&](std::int64_t) {
-      EXPECT_EQ(leading(), nullptr);
-      for_each_task(4, [&](std::int64_t) { ++nested; });  // one after the other
+  on_a_thread_that_never_waited([] {
+    std::atomic<std::int64_t> nested{0};
+    with_team([&] {
+      Team* const team = leading();
+      EXPECT_EQ(team != nullptr, at::get_num_threads() > 1);
+      with_team([&] { EXPECT_EQ(leading(), team); });
+      for_each_task(8, [&](std::int64_t) {
+        EXPECT_EQ(leading(), nullptr);
+        for_each_task(4, [&](std::int64_t) { ++nested; });  // one after the other
+      });
+      EXPECT_EQ(leading(), team);
     });
-    EXPECT_EQ(leading(), team);
+    EXPECT_EQ(leading(), nullptr);
+    EXPECT_EQ(nested, 32);
+    EXPECT_THROW(with_team([] { throw std::runtime_error("in the lead"); }), std::runtime_error);
   });
-  EXPECT_EQ(leading(), nullptr);
-  EXPECT_EQ(nested, 32);
-  EXPECT_THROW(with_team([] { throw std::runtime_error("in the lead"); }), std::runtime_error);
 }
 
 TEST(Team, CutsARangeIntoPiecesThatCoverIt) {
