@@ -14,6 +14,7 @@ thread_local std::int64_t teams = 0;
 
 using Clock = std::chrono::steady_clock;
 thread_local Clock::time_point alone_until;
+thread_local Clock::duration alone_for{};
 
 constexpr std::int64_t kSpins = 4096;  // some 80 us with a core of its own; then a thread that has none gets its turn
 
@@ -26,9 +27,15 @@ void wait_a_little(std::int64_t& spins) {
 
 // After a wait that no work explains: the longest that a task may take is about what the caller's own took.
 void heed(Clock::duration waited, Clock::duration worked) {
-  constexpr auto kShort = std::chrono::microseconds(200);
-  constexpr int kExplained = 4, kTimesAlone = 16;  // so that waiting takes a sixteenth of the time at most
-  if (waited > kShort && waited > kExplained * worked) alone_until = Clock::now() + kTimesAlone * waited;
+  constexpr std::chrono::milliseconds kLongest(200);
+  constexpr std::chrono::microseconds kShort(500);
+  constexpr int kExplained = 4, kTimesAlone = 4;
+  if (waited <= kShort || waited <= kExplained * worked) return;
+  const auto now = Clock::now();
+  // Soon after the last time the core is still another's: longer. The threads of OpenMP that are not asked for anything spin for some milliseconds each time.
+  const bool again = now - alone_until < alone_for;
+  alone_for = std::min<Clock::duration>(std::max(kTimesAlone * waited, again ? 2 * alone_for : Clock::duration{}), kLongest);
+  alone_until = now + alone_for;
 }
 
 // Leads `team` until it ends; null: is in a task.

@@ -80,7 +80,7 @@ TEST(Team, DoesTheWorkOfAThreadThatIsAway) {
   });
 }
 
-// It holds up one loop, and is asked again after 16 times as long: here 320 ms, longer than the rest takes.
+// It holds up one loop, and is asked again after 4 times as long: here 80 ms, longer than 20 loops without it take.
 TEST(Team, DoesNotWaitTwiceInARowForAThreadThatIsAway) {
   Team team(2);
   with_threads(team, 2, [&] {
