@@ -4,7 +4,6 @@
 #include <cstring>
 #include <map>
 
-
 #include "ops/kernels/chain.h"
 #include "ops/kernels/team.h"
 #include "ops/region/plan.h"
@@ -59,15 +58,15 @@ class ElementwiseStep : public Step {
     float* const y = frame.write(y_);
     const std::int64_t piece = std::max<std::int64_t>(1, 2048 / channels), pieces = (rows + piece - 1) / piece;
     kernels::for_each_range(view.images() * pieces, std::max<std::int64_t>(1, 16384 / (piece * channels)), [&](std::int64_t begin, std::int64_t end) {
-          for (std::int64_t i = begin; i < end; ++i) {
-            const std::int64_t image = i / pieces, row = i % pieces * piece, count = std::min(piece, rows - row);
-            float* const to = y + (image * rows + row) * channels;
-            const float* const first = from + (image * rows + row) * stride;
-            const std::int64_t runs = stride == channels ? 1 : count, length = count * channels / runs;
-            for (std::int64_t r = 0; r < runs; ++r) std::memcpy(to + r * length, first + r * stride, length * sizeof(float));
-            kernels::isa().chain(to, channels, count, channels, steps.data(), static_cast<std::int32_t>(steps.size()), image, row);
-          }
-        });
+      for (std::int64_t i = begin; i < end; ++i) {
+        const std::int64_t image = i / pieces, row = i % pieces * piece, count = std::min(piece, rows - row);
+        float* const to = y + (image * rows + row) * channels;
+        const float* const first = from + (image * rows + row) * stride;
+        const std::int64_t runs = stride == channels ? 1 : count, length = count * channels / runs;
+        for (std::int64_t r = 0; r < runs; ++r) std::memcpy(to + r * length, first + r * stride, length * sizeof(float));
+        kernels::isa().chain(to, channels, count, channels, steps.data(), static_cast<std::int32_t>(steps.size()), image, row);
+      }
+    });
   }
 
   const std::int64_t x;

@@ -4,7 +4,6 @@
 #include <array>
 #include <numeric>
 
-
 #include "ops/kernels/isa.h"
 #include "ops/kernels/team.h"
 #include "ops/region/plan.h"

@@ -54,8 +54,8 @@ class LayerNormStep : public Step {
     const float* const weight = weight_.defined() ? weight_.const_data_ptr<float>() : nullptr;
     const float* const bias = bias_.defined() ? bias_.const_data_ptr<float>() : nullptr;
     kernels::for_each_range(frame.slot(x_).numel() / width_, std::max<std::int64_t>(1, 8192 / width_), [&](std::int64_t begin, std::int64_t end) {
-          kernels::isa().layer_norm(x + begin * width_, nullptr, nullptr, end - begin, width_, weight, bias, eps_, y + begin * width_);
-        });
+      kernels::isa().layer_norm(x + begin * width_, nullptr, nullptr, end - begin, width_, weight, bias, eps_, y + begin * width_);
+    });
   }
 
  private:
